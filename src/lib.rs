@@ -1,0 +1,13 @@
+//! Portcullis: a policy enforcement point that gives existing bank APIs Financial-grade API (FAPI)
+//! security without touching them.
+
+pub mod clock;
+pub mod pdp;
+pub mod refusal;
+
+pub mod http;
+pub mod listener;
+pub mod outbound;
+pub mod pip;
+pub mod tls;
+pub mod upstream;

@@ -1,0 +1,30 @@
+//! Sockets: bind, accept, count, drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One listener. Several may share an address: the TLS server name chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Hosts that it answers to, lower case: of `public_url`, then of `aliases`.
+    pub hosts: Vec<Box<str>>,
+    /// Ports that an authority may name: of `public_url` and `aliases`.
+    pub ports: Vec<u16>,
+    /// Takes clients that send no server name.
+    pub default: bool,
+    /// Whether reason codes stand in bodies (laboratory).
+    pub disclose_reasons: bool,
+    /// TLS.
+    pub tls: crate::tls::Settings,
+    /// Bounds of its HTTP.
+    pub limits: crate::http::Limits,
+    /// Connections at once.
+    pub connections: usize,
+    /// For the whole TLS handshake.
+    pub handshake_timeout: Duration,
+}

@@ -1,0 +1,44 @@
+//! The policy decision point: pure.
+//!
+//! No input or output, no lock, no task, no log, no clock: what a decision needs comes in as an
+//! argument, and what it found goes out as a value. A request walks
+//! [`route`] → [`begin`] → ([`Pending::resume`])* → [`Authorized`], each step taking the last
+//! one's value, and only the last one can reach an upstream.
+#![deny(clippy::disallowed_types)]
+#![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
+
+pub mod authorize;
+pub mod head;
+pub mod keys;
+pub mod peer;
+pub mod policy;
+pub mod route;
+pub mod step;
+pub mod time;
+pub mod token;
+
+pub use authorize::Authorized;
+pub use head::{Ambiguities, InteractionId, RequestHead};
+pub use keys::KeySet;
+pub use peer::{Peer, PeerCertificate, Psd2Role, Standing, Thumbprint};
+pub use policy::{Issuer, IssuerId, Policy, Route, Snapshot};
+pub use route::{RouteTable, Routed, route};
+pub use step::{Answer, Ask, Pending, Step, Trail, Unavailable, begin};
+pub use time::UnixTime;
+pub use token::{AccessToken, SharedToken, TokenDigest, VerifiedToken};
+
+use std::sync::Arc;
+
+/// A request as it arrived: its canonical head, who sent it, and its body, which the core never
+/// looks at.
+#[derive(Debug)]
+pub struct Inbound<B> {
+    /// The canonical request.
+    pub head: RequestHead,
+    /// The other end of the connection.
+    pub peer: Arc<Peer>,
+    /// What the listener's present trust says of the peer's certificate; `None` without one.
+    pub standing: Option<Standing>,
+    /// The body, passed through untouched.
+    pub body: B,
+}

@@ -1,0 +1,53 @@
+//! TLS towards clients: who we are, whom we trust, the handshake, and trust that does not outlive
+//! its evidence.
+
+use std::sync::Arc;
+
+/// TLS of one listener, as checked by `config`. Everything in it was read from files once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name of the listener in the configuration.
+    pub listener: Arc<str>,
+    /// Our certificate chain and key.
+    pub identity: Arc<identity::Identity>,
+    /// Which versions and suites.
+    pub profile: Profile,
+    /// Whether clients are asked for a certificate (MTLS-01).
+    pub client_certificate: ClientCertificate,
+    /// Whose certificates are good (MTLS-06).
+    pub client_trust: ClientTrust,
+    /// Whether sessions resume. Tickets belong to this listener and this generation of its trust.
+    pub resumption: bool,
+}
+
+/// Versions and suites: TLS-03 to TLS-06.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// TLS 1.3, and 1.2 with the four ECDHE AES-GCM suites of RFC 9325 s4.2.
+    Fapi2,
+    /// TLS 1.3, and 1.2 with the two ECDHE_RSA AES-GCM suites; needs an RSA certificate.
+    Fapi1,
+}
+
+/// `client_certificate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Not asked for.
+    None,
+    /// Asked for; absence is judged at HTTP, a bad one fails the handshake.
+    Optional,
+    /// The handshake fails without one.
+    Required,
+}
+
+/// `client_trust`.
+#[derive(Debug, Clone)]
+pub enum ClientTrust {
+    /// Possession of the key only; self-signed allowed (RFC 8705 s2.2).
+    Any,
+    /// A path to one of these authorities, and the rules for revocation.
+    Ca(Arc<trust::Authorities>),
+}
+
+pub mod identity;
+pub mod trust;
