@@ -1,13 +1,20 @@
 //! Rules to permit: the only maker of [`Authorized`].
+//!
+//! A request is authorized in one of three ways, each with its own maker that looks itself whether
+//! it may: the route is written as open, the policy is satisfied, or the route is only observed.
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::policy::{Route, Snapshot};
+use super::policy::{Access, Policy, Route, Snapshot};
+use super::route::Routed;
+use super::step::Trail;
 use super::time::UnixTime;
-use super::{Peer, RequestHead};
-use crate::refusal::Refusal;
+use super::token::SharedToken;
+use super::{Inbound, InteractionId, Peer, RequestHead};
+use super::{binding, credential, facts, rights, validity};
+use crate::refusal::{Class, Reason, Refusal};
 
 /// A request that may go to its upstream. It holds the request itself, so there is no permit to
 /// mix up or to use twice; only this file makes it, and `upstream::forward` takes it.
@@ -66,6 +73,23 @@ impl<B> Authorized<B> {
         self.observed.as_ref()
     }
 
+    /// The headers that tell the upstream who sent it.
+    #[must_use]
+    pub fn identity(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.identity
+    }
+
+    /// `exp` of the token: a stream or a WebSocket ends there.
+    #[must_use]
+    pub const fn expires(&self) -> Option<UnixTime> {
+        self.expires
+    }
+
+    /// The body, whose bounds are the shell's to set before it is sent on.
+    pub const fn body_mut(&mut self) -> &mut B {
+        &mut self.body
+    }
+
     /// Takes it apart, to be sent on.
     pub fn into_parts(self) -> Parts<B> {
         let Self {
@@ -87,4 +111,216 @@ impl<B> Authorized<B> {
             expires,
         }
     }
+}
+
+/// A request whose route asks for a token, or one that needs none.
+#[derive(Debug)]
+pub(super) enum Gate<B> {
+    /// The route is open: it is authorized as it stands.
+    Open(Authorized<B>),
+    /// The route has this policy.
+    Guarded(Routed<B>, Arc<Policy>),
+}
+
+/// What the route asks for.
+///
+/// # Errors
+/// `token_in_query`, on every route, observed ones too; `claim_unprintable`, for a certificate whose names hold a control character.
+pub(super) fn gate<B>(routed: Routed<B>) -> Result<Gate<B>, Refusal> {
+    credential::none_in_query(&routed.inbound.head)?;
+    let policy = match &routed.route.access {
+        Access::Open => None,
+        Access::Policy(policy) => Some(Arc::clone(policy)),
+    };
+    if let Some(policy) = policy {
+        return Ok(Gate::Guarded(routed, policy));
+    }
+    let identity = facts::headers(facts::Source {
+        route: &routed.route,
+        interaction_id: routed.inbound.head.interaction_id(),
+        peer: &routed.inbound.peer,
+        token: None,
+    })?;
+    Ok(Gate::Open(Authorized::new(routed, identity, None, None)))
+}
+
+/// Judges a request with its verified token, and then, whatever came of it, the shadow policy of
+/// the route with the same evidence.
+///
+/// First whether the token is good here and now, its sender included; only then what it may do, so
+/// that a stranger learns nothing of the policy (STEP-05); last the request's own headers.
+///
+/// # Errors
+/// Any reason of class `Credential` or `Permission`, and `header_required`; with the request, so
+/// that a route that is only observed can go on.
+#[expect(
+    clippy::result_large_err,
+    reason = "the request is handed back, and the caller takes it apart at once"
+)]
+pub(super) fn decide<B>(
+    routed: Routed<B>,
+    policy: &Policy,
+    token: &SharedToken,
+    now: UnixTime,
+    trail: &mut Trail,
+) -> Result<Authorized<B>, (Routed<B>, Refusal)> {
+    let verdict = permit(&routed, policy, token, now);
+    if let Some(shadow) = &routed.route.shadow {
+        let said = permit(&routed, shadow, token, now);
+        trail.shadow = Some(said.err().map(|refusal| refusal.reason()));
+    }
+    match verdict {
+        Ok(permit) => Ok(Authorized::new(
+            routed,
+            permit.identity,
+            Some(permit.expires),
+            None,
+        )),
+        Err(refusal) => Err((routed, refusal)),
+    }
+}
+
+/// Lets a refused request pass where its route is only observed: without identity, marked as what
+/// it is, and only until the date that the file names.
+///
+/// What is wrong with the token or its rights passes, and so does what could not be known; that is
+/// what observing is for. A bug of ours does not. Whatever was refused before the route was found,
+/// or for its certificate, never comes here.
+///
+/// # Errors
+/// The refusal, where the route is enforced.
+pub(super) fn observe<B>(
+    routed: Routed<B>,
+    refusal: Refusal,
+    now: UnixTime,
+) -> Result<Authorized<B>, Refusal> {
+    let observed = routed.route.observe_until.is_some_and(|until| now < until);
+    let excused = match refusal.reason().spec().class {
+        Class::Credential | Class::Permission | Class::Undecided => true,
+        Class::Request => refusal.reason() == Reason::HeaderRequired,
+        Class::Local => refusal.reason() != Reason::Internal,
+        Class::Upstream => false,
+    };
+    if observed && excused {
+        Ok(Authorized::new(routed, Vec::new(), None, Some(refusal)))
+    } else {
+        Err(refusal)
+    }
+}
+
+#[cfg(test)]
+impl<B> Authorized<B> {
+    /// A permit out of thin air, for the tests of those who send permitted requests on.
+    pub(crate) fn for_tests(
+        inbound: Inbound<B>,
+        route: Arc<Route>,
+        identity: Vec<(HeaderName, HeaderValue)>,
+        expires: Option<UnixTime>,
+    ) -> Self {
+        let snapshot = Arc::new(Snapshot {
+            generation: 1,
+            tables: Vec::new(),
+            issuers: Vec::new(),
+        });
+        Self {
+            head: inbound.head,
+            peer: inbound.peer,
+            body: inbound.body,
+            snapshot,
+            route,
+            identity,
+            expires,
+            observed: None,
+        }
+    }
+}
+
+impl<B> Authorized<B> {
+    /// Private: the three functions above are the only ways.
+    fn new(
+        routed: Routed<B>,
+        identity: Vec<(HeaderName, HeaderValue)>,
+        expires: Option<UnixTime>,
+        observed: Option<Refusal>,
+    ) -> Self {
+        let Routed {
+            inbound:
+                Inbound {
+                    head,
+                    peer,
+                    standing: _,
+                    body,
+                },
+            snapshot,
+            route,
+            token_bytes: _,
+        } = routed;
+        Self {
+            head,
+            peer,
+            body,
+            snapshot,
+            route,
+            identity,
+            expires,
+            observed,
+        }
+    }
+}
+
+/// What a satisfied policy gives.
+struct Permit {
+    identity: Vec<(HeaderName, HeaderValue)>,
+    expires: UnixTime,
+}
+
+fn permit<B>(
+    routed: &Routed<B>,
+    policy: &Policy,
+    token: &SharedToken,
+    now: UnixTime,
+) -> Result<Permit, Refusal> {
+    let peer = &*routed.inbound.peer;
+    // An issuer that left the configuration is as unknown as one that never was in it.
+    let issuer = routed
+        .snapshot
+        .issuer(token.issuer())
+        .ok_or(Reason::IssuerUnknown)?;
+    validity::judge(token, issuer, policy, now)?;
+    binding::dates(peer, now)?;
+    binding::prove(token, peer, policy.binding)?;
+    rights::judge(token, issuer, peer, policy, now)?;
+    for name in &policy.require_headers {
+        required(routed.inbound.head.headers(), name)?;
+    }
+    let identity = facts::headers(facts::Source {
+        route: &routed.route,
+        interaction_id: routed.inbound.head.interaction_id(),
+        peer,
+        token: Some((&**token, &**issuer)),
+    })?;
+    Ok(Permit {
+        identity,
+        expires: token.expires().later(issuer.exp_leeway),
+    })
+}
+
+/// Once, and not empty. An interaction id that is none would be replaced by one of ours, so asking
+/// for it asks for a UUID (FAPIH-07).
+fn required(headers: &HeaderMap, name: &HeaderName) -> Result<(), Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let fits = match (values.next(), values.next()) {
+        (Some(value), None) if name.as_str() == "x-fapi-interaction-id" => {
+            InteractionId::parse(value.as_bytes()).is_some()
+        }
+        (Some(value), None) => !value.as_bytes().trim_ascii().is_empty(),
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Refusal::because(
+        Reason::HeaderRequired,
+        format!("{name} is not there exactly once with a value that fits"),
+    ))
 }

@@ -1,7 +1,20 @@
 //! An unchanging picture of one issuer's keys.
 
+mod jwk;
+
+use aws_lc_rs::signature::ParsedPublicKey;
+use serde_json::Value;
+
+use super::json;
 use super::policy::Algorithm;
 use super::token::KeyGeneration;
+
+/// Bytes of a key set that are read at all (KEY-06).
+pub const JWKS_BYTES: usize = 512 * 1024;
+/// Members of `keys` that are looked at (KEY-06).
+pub const JWKS_KEYS: usize = 100;
+/// Characters of a `kid`, in a key set and in a token.
+pub const KEY_ID_BYTES: usize = 256;
 
 /// The keys of one issuer at one moment. Never pooled with another issuer's (TOK-23).
 #[derive(Debug)]
@@ -15,6 +28,7 @@ pub struct KeySet {
 pub struct VerificationKey {
     key_id: Option<Box<str>>,
     algorithm: Algorithm,
+    key: ParsedPublicKey,
 }
 
 /// What a look for a key found.
@@ -30,33 +44,81 @@ pub enum Found<'a> {
 
 impl KeySet {
     /// Reads a JWKS (RFC 7517 s5). A member that cannot be used is left out with a warning and
-    /// never spoils the others.
+    /// never spoils the others: one that is symmetric, holds private members, is not for
+    /// signatures (KEY-08), is too weak (TOK-18) or is of a kind that `algorithms` has no use for.
+    ///
+    /// A key with `alg` serves that algorithm alone; an RSA key without serves those of RSA among
+    /// `algorithms` (TOK-03). Keys of one `kid` are kept if their algorithms differ (TOK-05).
     ///
     /// # Errors
-    /// What is wrong, where the text is no JWKS or no key in it can be used (KEY-07).
+    /// What is wrong, where the text is no JWKS, is larger than [`JWKS_BYTES`] or [`JWKS_KEYS`],
+    /// or no key in it can be used (KEY-07).
     pub fn parse(
         jwks: &[u8],
         generation: KeyGeneration,
         algorithms: &[Algorithm],
     ) -> Result<(Self, Vec<String>), String> {
-        let _ = (jwks, algorithms);
-        Ok((
-            Self {
-                generation,
-                keys: Vec::new(),
-            },
-            Vec::new(),
-        ))
+        if jwks.len() > JWKS_BYTES {
+            return Err(format!("the key set is larger than {JWKS_BYTES} bytes"));
+        }
+        let mut set = json::object_of_objects(jwks)
+            .map_err(|error| format!("the key set is no JWKS (RFC 7517 s5): {error}"))?;
+        let Some(Value::Array(members)) = set.remove("keys") else {
+            return Err("the key set has no array `keys` (RFC 7517 s5.1)".to_owned());
+        };
+        if members.len() > JWKS_KEYS {
+            return Err(format!("the key set has more than {JWKS_KEYS} keys"));
+        }
+        let mut keys: Vec<VerificationKey> = Vec::new();
+        let mut warnings = Vec::new();
+        for (index, value) in members.into_iter().enumerate() {
+            match jwk::read(value, algorithms) {
+                Ok(usable) => {
+                    for (algorithm, key) in usable.keys {
+                        let key = VerificationKey {
+                            key_id: usable.key_id.clone(),
+                            algorithm,
+                            key,
+                        };
+                        if keys.iter().any(|other| other.is_named_like(&key)) {
+                            warnings.push(format!(
+                                "keys[{index}] is left out: an earlier key has its kid and algorithm"
+                            ));
+                        } else {
+                            keys.push(key);
+                        }
+                    }
+                }
+                Err(why) => warnings.push(format!("keys[{index}] is left out: {why}")),
+            }
+        }
+        if keys.is_empty() {
+            let mut text = "no key of the set can be used".to_owned();
+            if let Some(first) = warnings.first() {
+                text.push_str("; ");
+                text.push_str(first);
+            }
+            return Err(text);
+        }
+        Ok((Self { generation, keys }, warnings))
     }
 
-    /// The key for a token (TOK-05).
+    /// The key for a token (TOK-05): by `kid` and algorithm; without `kid` only where exactly one
+    /// key is for the algorithm.
     #[must_use]
     pub fn find(&self, key_id: Option<&str>, algorithm: Algorithm) -> Found<'_> {
-        let found = self
+        let mut fitting = self
             .keys
             .iter()
-            .find(|k| k.key_id.as_deref() == key_id && k.algorithm == algorithm);
-        found.map_or(Found::Missing, Found::Key)
+            .filter(|key| key.algorithm == algorithm)
+            .filter(|key| key_id.is_none() || key.key_id.as_deref() == key_id);
+        match (fitting.next(), fitting.next()) {
+            (Some(key), None) => Found::Key(key),
+            (None, _) if key_id.is_some() && self.key_ids().any(|id| Some(id) == key_id) => {
+                Found::Mismatch
+            }
+            _ => Found::Missing,
+        }
     }
 
     /// Which picture this is.
@@ -65,14 +127,38 @@ impl KeySet {
         self.generation
     }
 
-    /// The same keys under another number.
+    /// Whether both hold the same keys for the same names and algorithms, in whatever order: then
+    /// what was verified with one stands under the other, and the older number can be kept.
     #[must_use]
     pub fn same_keys(&self, other: &Self) -> bool {
         self.keys.len() == other.keys.len()
+            && self.keys.iter().all(|mine| {
+                other.keys.iter().any(|theirs| {
+                    mine.key_id == theirs.key_id
+                        && mine.algorithm == theirs.algorithm
+                        && mine.key.as_ref() == theirs.key.as_ref()
+                })
+            })
     }
 
-    /// Names of the keys, for `/status`.
+    /// Names of the keys, for `/status`. A key that serves two algorithms is named twice.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(|key| key.key_id.as_deref())
     }
 }
+
+impl VerificationKey {
+    fn is_named_like(&self, other: &Self) -> bool {
+        self.key_id.is_some() && self.key_id == other.key_id && self.algorithm == other.algorithm
+    }
+
+    /// Whether `signature` is this key's over `message`. ES256 takes the 64 bytes of R and S alone
+    /// (RFC 7518 s3.4), PS256 a salt as long as the hash (RFC 7518 s3.5; TOK-19).
+    #[must_use]
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verify_sig(message, signature).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,24 +2,44 @@
 //!
 //! No input or output, no lock, no task, no log, no clock: what a decision needs comes in as an
 //! argument, and what it found goes out as a value. A request walks
-//! [`route`] → [`begin`] → ([`Pending::resume`])* → [`Authorized`], each step taking the last
+//! [`route()`] → [`begin`] → ([`Pending::resume`])* → [`Authorized`], each step taking the last
 //! one's value, and only the last one can reach an upstream.
 #![deny(clippy::disallowed_types)]
 #![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
+mod authority;
 pub mod authorize;
+mod binding;
+pub mod claims;
+pub mod credential;
+mod facts;
 pub mod head;
+mod interaction;
+pub mod json;
+pub mod jwt;
 pub mod keys;
+mod overlap;
+mod path;
+pub mod pattern;
 pub mod peer;
 pub mod policy;
+mod rewrite;
+mod rights;
 pub mod route;
 pub mod step;
 pub mod time;
 pub mod token;
+mod tree;
+mod validity;
+mod weight;
 
 pub use authorize::Authorized;
-pub use head::{Ambiguities, InteractionId, RequestHead};
+pub use credential::credential;
+pub use head::{Ambiguities, HeadParts, RequestHead};
+pub use interaction::{InteractionId, interaction_id};
 pub use keys::KeySet;
+pub use overlap::{Hidden, RouteConflict};
+pub use pattern::{Pattern, PatternError};
 pub use peer::{Peer, PeerCertificate, Psd2Role, Standing, Thumbprint};
 pub use policy::{Issuer, IssuerId, Policy, Route, Snapshot};
 pub use route::{RouteTable, Routed, route};

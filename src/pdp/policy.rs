@@ -12,8 +12,8 @@ use super::route::RouteTable;
 use super::time::UnixTime;
 
 /// One configuration as a whole. A request takes one and keeps it to its end, so it never sees
-/// half of an old policy and half of a new one.
-#[derive(Debug)]
+/// half of an old policy and half of a new one. The empty one knows no listener and refuses all.
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Counts the configurations of this process: 1 is the one it started with.
     pub generation: u64,
@@ -59,6 +59,31 @@ pub enum Algorithm {
     EdDsa,
     /// RSASSA-PKCS1-v1_5 with SHA-256; FAPI 1.0 Baseline only (FAPI 1.0 Part 2 s8.6 forbids it).
     Rs256,
+}
+
+impl Algorithm {
+    /// The algorithm of this `alg`, letter by letter.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "ES256" => Some(Self::Es256),
+            "PS256" => Some(Self::Ps256),
+            "EdDSA" | "Ed25519" => Some(Self::EdDsa),
+            "RS256" => Some(Self::Rs256),
+            _ => None,
+        }
+    }
+
+    /// The name in the configuration and the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Ps256 => "PS256",
+            Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
+        }
+    }
 }
 
 /// An authorization server, as far as decisions need it.

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
-use super::authorize::Authorized;
+use super::authorize::{self, Authorized, Gate};
+use super::claims;
+use super::credential::credential;
+use super::jwt::Candidate;
 use super::keys::KeySet;
 use super::policy::{Algorithm, Issuer, Policy, Route};
 use super::route::Routed;
 use super::time::UnixTime;
-use super::token::{SharedToken, TokenDigest};
-use crate::refusal::{Reason, Refusal};
+use super::token::{AccessToken, SharedToken, TokenDigest};
+use crate::refusal::{Challenge, Reason, Refusal, Scheme, Schemes};
 
 /// What a decision needs from outside.
 #[derive(Debug, Clone)]
@@ -82,8 +85,21 @@ pub enum Step<B> {
 #[must_use]
 #[derive(Debug)]
 pub struct Pending<B> {
-    pub(super) routed: Routed<B>,
-    pub(super) ask: Ask,
+    routed: Routed<B>,
+    policy: Arc<Policy>,
+    ask: Ask,
+    evidence: Evidence,
+}
+
+/// What is known of the token so far.
+#[derive(Debug)]
+enum Evidence {
+    /// It came.
+    Presented(AccessToken),
+    /// It names an issuer of the policy, in a form that the issuer's settings take.
+    Candidate(Box<Candidate>),
+    /// Its signature and claims are good.
+    Verified(SharedToken),
 }
 
 impl<B> Pending<B> {
@@ -93,41 +109,185 @@ impl<B> Pending<B> {
         &self.ask
     }
 
-    /// Goes on with the answer.
+    /// Goes on with the answer. `now` is the time after the answer came, so that a slow one cannot
+    /// stretch a token's life.
     ///
     /// # Errors
-    /// Any reason of class `Credential` or `Permission`; `internal` if the answer is to another
-    /// question.
+    /// Any reason of class `Credential` or `Permission`, `header_required`; `internal` if the
+    /// answer is to another question.
     pub fn resume(
         self,
         answer: Answer,
         now: UnixTime,
         trail: &mut Trail,
     ) -> Result<Step<B>, Refusal> {
-        let _ = (answer, now, trail);
-        Err(Refusal::new(Reason::Internal))
+        let Self {
+            routed,
+            policy,
+            ask,
+            evidence,
+        } = self;
+        match (ask, evidence, answer) {
+            (Ask::Recall(digest), Evidence::Presented(token), Answer::Recalled(known)) => {
+                match known {
+                    Some(known) if known.digest() == digest => {
+                        decided(routed, &policy, &known, now, trail)
+                    }
+                    Some(_) => Err(misanswered("another token was recalled")),
+                    None => unknown(routed, policy, token, now, trail),
+                }
+            }
+            (Ask::Keys { .. }, Evidence::Candidate(candidate), Answer::Keys(keys)) => {
+                match verified(&candidate, &keys) {
+                    Ok(token) => remember(routed, policy, token, now, trail),
+                    Err(refusal) => refused(routed, refusal, now),
+                }
+            }
+            (Ask::Remember(..), Evidence::Verified(token), Answer::Remembered) => {
+                decided(routed, &policy, &token, now, trail)
+            }
+            (Ask::Recall(_) | Ask::Keys { .. } | Ask::Remember(..), _, _) => {
+                Err(misanswered("the answer is to another question"))
+            }
+        }
     }
 
-    /// Goes on without one: refuses, but on a route that is only observed.
+    /// Goes on without an answer. A memory that does not work costs time and no more; without
+    /// keys the request is refused as undecided, but on a route that is only observed.
     ///
     /// # Errors
-    /// The reason of `why`.
+    /// The reason of `why`, or as [`Pending::resume`].
     pub fn unanswered(
         self,
         why: &Unavailable,
         now: UnixTime,
         trail: &mut Trail,
     ) -> Result<Step<B>, Refusal> {
-        let _ = (now, trail);
-        Err(Refusal::because(why.reason, why.detail.clone()))
+        let answer = match &self.ask {
+            Ask::Recall(_) => Answer::Recalled(None),
+            Ask::Remember(..) => Answer::Remembered,
+            Ask::Keys { .. } => {
+                let mut refusal = Refusal::because(why.reason, why.detail.clone());
+                if why.retry_after.is_some() {
+                    refusal = refusal.advise(|advice| advice.retry_after = why.retry_after);
+                }
+                return refused(self.routed, refusal, now);
+            }
+        };
+        self.resume(answer, now, trail)
     }
 }
 
-/// Starts the decision.
+/// Starts the decision: an open route is done at once, any other asks whether its token is known.
 ///
 /// # Errors
-/// Any reason of class `Request` or `Credential` that can be known before a question.
+/// Any reason of class `Credential` that can be known before a question.
 pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<Step<B>, Refusal> {
-    let _ = (routed, now, trail);
-    Err(Refusal::new(Reason::Internal))
+    let (routed, policy) = match authorize::gate(routed)? {
+        Gate::Open(authorized) => return Ok(Step::Done(Box::new(authorized))),
+        Gate::Guarded(routed, policy) => (routed, policy),
+    };
+    trail.policy = Some(Arc::clone(&policy));
+    match credential(&routed.inbound.head, routed.token_bytes) {
+        Ok(token) => Ok(Step::Ask(Box::new(Pending {
+            ask: Ask::Recall(token.digest()),
+            evidence: Evidence::Presented(token),
+            routed,
+            policy,
+        }))),
+        Err(refusal) => refused(routed, refusal, now),
+    }
+}
+
+/// The token is not remembered: its own words say whose keys to ask for.
+fn unknown<B>(
+    routed: Routed<B>,
+    policy: Arc<Policy>,
+    token: AccessToken,
+    now: UnixTime,
+    trail: &mut Trail,
+) -> Result<Step<B>, Refusal> {
+    let issuers = policy
+        .issuers
+        .iter()
+        .filter_map(|id| routed.snapshot.issuer(*id));
+    let candidate = match Candidate::new(token, issuers) {
+        Ok(candidate) => candidate,
+        Err(refusal) => return refused(routed, refusal, now),
+    };
+    trail.issuer = Some(Arc::clone(candidate.issuer()));
+    Ok(Step::Ask(Box::new(Pending {
+        ask: Ask::Keys {
+            issuer: Arc::clone(candidate.issuer()),
+            key_id: candidate.key_id().map(Into::into),
+            algorithm: candidate.algorithm(),
+        },
+        evidence: Evidence::Candidate(Box::new(candidate)),
+        routed,
+        policy,
+    })))
+}
+
+fn verified(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal> {
+    let signed = candidate.verify(keys)?;
+    claims::read(&signed, candidate.issuer(), candidate.digest()).map(Arc::new)
+}
+
+/// A token that ran out is not worth a place in the memory.
+fn remember<B>(
+    routed: Routed<B>,
+    policy: Arc<Policy>,
+    token: SharedToken,
+    now: UnixTime,
+    trail: &mut Trail,
+) -> Result<Step<B>, Refusal> {
+    if now >= token.expires() {
+        return decided(routed, &policy, &token, now, trail);
+    }
+    Ok(Step::Ask(Box::new(Pending {
+        ask: Ask::Remember(token.digest(), Arc::clone(&token)),
+        evidence: Evidence::Verified(token),
+        routed,
+        policy,
+    })))
+}
+
+fn decided<B>(
+    routed: Routed<B>,
+    policy: &Policy,
+    token: &SharedToken,
+    now: UnixTime,
+    trail: &mut Trail,
+) -> Result<Step<B>, Refusal> {
+    trail.issuer = routed.snapshot.issuer(token.issuer()).map(Arc::clone);
+    trail.token = Some(Arc::clone(token));
+    match authorize::decide(routed, policy, token, now, trail) {
+        Ok(authorized) => Ok(Step::Done(Box::new(authorized))),
+        Err((routed, refusal)) => refused(routed, refusal, now),
+    }
+}
+
+/// The end of a request that its policy does not let pass.
+fn refused<B>(routed: Routed<B>, refusal: Refusal, now: UnixTime) -> Result<Step<B>, Refusal> {
+    authorize::observe(routed, challenged(refusal), now)
+        .map(|authorized| Step::Done(Box::new(authorized)))
+}
+
+/// Says which schemes the route takes, and that the error is of the one that the client used.
+fn challenged(refusal: Refusal) -> Refusal {
+    let silent = refusal
+        .advice()
+        .is_none_or(|advice| advice.schemes.is_empty());
+    if matches!(refusal.reason().spec().challenge, Challenge::Error(_)) && silent {
+        refusal.advise(|advice| {
+            advice.schemes = Schemes::BEARER;
+            advice.used = Some(Scheme::Bearer);
+        })
+    } else {
+        refusal
+    }
+}
+
+fn misanswered(why: &str) -> Refusal {
+    Refusal::because(Reason::Internal, why)
 }

@@ -63,10 +63,12 @@ pub struct Confirmation {
 
 /// A token whose signature, type and claim types were found good.
 ///
-/// There is no public constructor: [`super::jwt`] makes it after the signature was checked.
+/// There is no public constructor: `claims` makes it, of claims whose signature `jwt` has checked.
 #[derive(Debug)]
 pub struct VerifiedToken {
     pub(super) issuer: IssuerId,
+    /// Of the whole token: an answer that brings another token's evidence is seen as such.
+    pub(super) digest: TokenDigest,
     pub(super) key_generation: KeyGeneration,
     pub(super) client_id: Box<str>,
     pub(super) subject: Option<Box<str>>,
@@ -90,6 +92,12 @@ impl VerifiedToken {
         self.issuer
     }
 
+    /// What it is remembered under.
+    #[must_use]
+    pub const fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+
     /// The picture of the issuer's keys with which it was verified. What is remembered of the
     /// token is void once the issuer has another.
     #[must_use]
@@ -101,6 +109,12 @@ impl VerifiedToken {
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.client_id
+    }
+
+    /// `sub`: never the client in place of the user (TOK-22), for they are kept apart.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
     }
 
     /// `exp`.

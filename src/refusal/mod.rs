@@ -8,6 +8,7 @@
 
 mod challenge;
 mod reason;
+pub mod table;
 
 pub use challenge::{Scheme, Schemes, challenges};
 pub use reason::{Challenge, Class, CloseReason, ErrorStatus, Reason, Spec};

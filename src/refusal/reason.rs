@@ -272,6 +272,9 @@ reasons! {
     /// The upstream did not answer in time.
     UpstreamTimeout = "upstream_timeout", 504, NoChallenge, Upstream, "server_error",
         "The service behind did not answer in time.", "The upstream is slow; connect_timeout, response_timeout and request_timeout are the limits.";
+    /// The request came through us before.
+    LoopDetected = "loop_detected", 508, NoChallenge, Upstream, "server_error",
+        "The request came back to where it passed before.", "The upstream leads back to this gate (Via names it): correct servers of the upstream.";
 
     // ---- Local ---------------------------------------------------------------------------------
     /// A bound of ours is reached.

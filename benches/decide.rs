@@ -1,0 +1,85 @@
+//! The core alone: time and allocations of one decision, with the token remembered and without.
+//!
+//! `cargo bench --bench decide`
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench stops at what it did not expect"
+)]
+
+#[path = "../tests/decisions/world.rs"]
+#[expect(dead_code, reason = "the cases use the rest of it")]
+mod world;
+
+use portcullis::pdp::SharedToken;
+use world::{Case, Prepared, World};
+
+#[global_allocator]
+static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+/// A token signed with a key of this kind, by the good client.
+fn signed(key: &str) -> Case {
+    let alg = match key {
+        "ps" => "PS256",
+        "ed" => "EdDSA",
+        _ => "ES256",
+    };
+    Case {
+        key: key.to_owned(),
+        header: toml::Table::from_iter([
+            ("alg".to_owned(), alg.into()),
+            ("kid".to_owned(), key.into()),
+        ]),
+        ..Case::default()
+    }
+}
+
+fn forwarding(case: Case) -> Case {
+    let headers = [
+        ("x-auth-subject", "token.sub"),
+        ("x-auth-client-id", "token.client_id"),
+        ("x-auth-cert-thumbprint", "certificate.x5t#S256"),
+    ];
+    Case {
+        forward: headers
+            .iter()
+            .map(|(name, fact)| ((*name).to_owned(), (*fact).to_owned()))
+            .collect(),
+        ..case
+    }
+}
+
+fn run(bencher: divan::Bencher<'_, '_>, case: &Case, warm: bool) {
+    let world = World::new();
+    let prepared: Prepared = world.prepare(case);
+    let known: Option<SharedToken> = warm.then(|| world.verified(case, &prepared));
+    bencher
+        .with_inputs(|| world.routed(&prepared))
+        .bench_values(|(routed, mut trail)| {
+            let permit = world.finish(case, routed, known.as_ref(), &mut trail, &mut None);
+            (permit.expect("a permit"), trail)
+        });
+}
+
+/// A token that was verified before, as nearly all are.
+#[divan::bench]
+fn remembered(bencher: divan::Bencher<'_, '_>) {
+    run(bencher, &signed("es"), true);
+}
+
+/// The same with three identity headers.
+#[divan::bench]
+fn remembered_and_forwarded(bencher: divan::Bencher<'_, '_>) {
+    run(bencher, &forwarding(signed("es")), true);
+}
+
+/// A token never seen, by kind of key: the signature is nearly all of it.
+#[divan::bench(args = ["es", "ps", "ed"])]
+fn verified(bencher: divan::Bencher<'_, '_>, key: &str) {
+    run(bencher, &signed(key), false);
+}

@@ -1,0 +1,206 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::pdp::head::tests::head;
+
+const JWT: &str = "eyJhbGciOiJQUzI1NiJ9.e30.c2ln";
+
+fn judged(target: &str, fields: &[&str]) -> Result<String, Reason> {
+    let mut all = vec![("host", "a")];
+    all.extend(fields.iter().map(|value| ("authorization", *value)));
+    let head = head("GET", target, &all).expect("a good head");
+    match credential(&head, 100) {
+        Ok(token) => Ok(token.expose().to_owned()),
+        Err(refusal) => Err(refusal.reason()),
+    }
+}
+
+#[test]
+fn one_bearer_token() {
+    // PRES-01, PRES-02
+    for scheme in ["Bearer ", "bearer ", "bEaReR ", "Bearer   ", " Bearer "] {
+        assert_eq!(
+            judged("/", &[&format!("{scheme}{JWT}")]),
+            Ok(JWT.to_owned()),
+            "{scheme:?}"
+        );
+    }
+    assert_eq!(
+        judged("/", &[&format!("Bearer {JWT}  ")]),
+        Ok(JWT.to_owned())
+    );
+}
+
+#[test]
+fn everything_else_is_refused() {
+    // PRES-02, PRES-05 to PRES-08, TOK-13
+    use Reason::*;
+    let cases: &[(&[&str], Reason)] = &[
+        (&[], TokenMissing),
+        (&[""], CredentialsMalformed),
+        (&["Bearer"], CredentialsMalformed),
+        (&["Bearer "], CredentialsMalformed),
+        (&["Bearer a b"], CredentialsMalformed),
+        (&["Bearer a.b.c d"], CredentialsMalformed),
+        (&["Bearer\ta.b.c"], CredentialsMalformed),
+        (&["Bearer \ta.b.c"], CredentialsMalformed),
+        (&["Bearer !!!"], CredentialsMalformed),
+        (&["Bearer \"a.b.c\""], CredentialsMalformed),
+        (&["Bearer a.b.=c"], CredentialsMalformed),
+        (&["Bearer ==="], CredentialsMalformed),
+        (&["Bearer {\"payload\":\"\"}"], CredentialsMalformed),
+        (&["Bearer a.b.\u{e9}"], CredentialsMalformed),
+        (&["(Bearer) a.b.c"], CredentialsMalformed),
+        (&["Bearer, a.b.c"], CredentialsMalformed),
+        (&["Bearer a.b.c,"], CredentialsMalformed),
+        (&["Basic dTpw"], SchemeUnsupported),
+        (&["Basic"], SchemeUnsupported),
+        (&["DPoP a.b.c"], SchemeUnsupported),
+        (&["Digest username=\"a\", realm=\"b\""], SchemeUnsupported),
+        (&["Bearer:a.b.c"], CredentialsMalformed),
+        (&["Bearer a.b.c", "Bearer a.b.c"], TokenRepeated),
+        (&["Bearer a.b.c", "DPoP a.b.c"], TokenRepeated),
+        (&["Basic dTpw", "Bearer a.b.c"], TokenRepeated),
+        (&["Bearer a.b.c, Bearer a.b.c"], TokenRepeated),
+        (&["Bearer a.b.c,a.b.d"], TokenRepeated),
+        (&["Basic dTpw, Bearer a.b.c"], TokenRepeated),
+        (&["DPoP a.b.c, bearer a.b.c"], TokenRepeated),
+        (&["Bearer opaque"], TokenMalformed),
+        (&["Bearer a.b"], TokenMalformed),
+        (&["Bearer a.b.c.d"], TokenMalformed),
+        (&["Bearer a.b.c.d.e"], TokenMalformed),
+        (&["Bearer a..c"], TokenMalformed),
+        (&["Bearer .b.c"], TokenMalformed),
+        (&["Bearer a.b.c="], TokenMalformed),
+        (&["Bearer a.b.c+/"], TokenMalformed),
+        (&["Bearer ..."], TokenMalformed),
+    ];
+    for (fields, expected) in cases {
+        assert_eq!(judged("/", fields), Err(*expected), "{fields:?}");
+    }
+    // `alg: none` goes on, to be refused by its name.
+    assert!(judged("/", &["Bearer a.b."]).is_ok());
+}
+
+#[test]
+fn a_long_token_is_refused_unread() {
+    // TOK-26
+    let long = |bytes: usize| format!("Bearer a.b.{}", "c".repeat(bytes - 4));
+    assert!(judged("/", &[&long(100)]).is_ok());
+    assert_eq!(judged("/", &[&long(101)]), Err(Reason::TokenTooLarge));
+    assert_eq!(
+        judged("/", &[&format!("Bearer {}", "!".repeat(101))]),
+        Err(Reason::TokenTooLarge)
+    );
+}
+
+#[test]
+fn no_token_in_the_query() {
+    // PRES-03, RFC 6750 s2.3
+    let bearer = format!("Bearer {JWT}");
+    for query in [
+        "access_token=x",
+        "access_token",
+        "access_token=",
+        "a=b&access_token=x",
+        "a=b;access_token=x",
+        "&&access_token=x",
+        "access%5ftoken=x",
+        "access%5Ftoken=x",
+        "%61ccess_token=x",
+        "Access_Token=x",
+        "access_token[]=x",
+        "access_token%5B0%5D=x",
+        "%20access_token=x",
+        "+access_token=x",
+        "access_token+=x",
+        "access_token%00=x",
+    ] {
+        let target = format!("/?{query}");
+        assert_eq!(judged(&target, &[]), Err(Reason::TokenInQuery), "{query}");
+        assert_eq!(
+            judged(&target, &[&bearer]),
+            Err(Reason::TokenInQuery),
+            "{query}"
+        );
+    }
+    for query in [
+        "",
+        "a=access_token",
+        "access_tokens=1",
+        "my_access_token=1",
+        "access-token=1",
+        "%",
+    ] {
+        assert!(judged(&format!("/?{query}"), &[&bearer]).is_ok(), "{query}");
+    }
+}
+
+#[test]
+fn forms_and_cookies_are_not_looked_at() {
+    // PRES-04, PRES-11
+    let cookie = [
+        ("host", "a"),
+        ("cookie", "access_token=a.b.c"),
+        ("access_token", "a.b.c"),
+    ];
+    let head = head("GET", "/", &cookie).unwrap();
+    assert_eq!(
+        credential(&head, 100).unwrap_err().reason(),
+        Reason::TokenMissing
+    );
+}
+
+#[test]
+fn no_refusal_repeats_the_token() {
+    // PRES-10
+    let secret = "s3cr3tMaterial";
+    for field in [
+        format!("Bearer {secret}"),
+        format!("Bearer {secret} x"),
+        secret.to_owned(),
+        format!("Basic {secret}"),
+        format!("Bearer a.b.{}", secret.repeat(20)),
+    ] {
+        let head = head("GET", "/", &[("host", "a"), ("authorization", &field)]).unwrap();
+        let refusal = credential(&head, 100).unwrap_err();
+        assert!(!format!("{refusal:?}").contains(secret));
+    }
+}
+
+#[test]
+fn challenges_name_the_error_only_where_a_bearer_token_came() {
+    // PRES-06, PRES-08, RFC 6750 s3.1
+    let lines = |fields: &[(&str, &str)]| -> Vec<String> {
+        let mut all = vec![("host", "a")];
+        all.extend(fields);
+        let head = head("GET", "/", &all).unwrap();
+        crate::refusal::challenges(&credential(&head, 100).unwrap_err()).collect()
+    };
+    assert_eq!(lines(&[]), ["Bearer"]);
+    assert_eq!(lines(&[("authorization", "Basic x")]), ["Bearer"]);
+    assert_eq!(
+        lines(&[("authorization", "Bearer")]),
+        ["Bearer error=\"invalid_request\""]
+    );
+    assert_eq!(
+        lines(&[("authorization", "Bearer x")]),
+        ["Bearer error=\"invalid_token\""]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever comes, a token that is taken stands in the field as it is, alone.
+    #[test]
+    fn a_taken_token_is_the_one_that_came(field in "[Bb]earer {0,2}[ -~]{0,40}|[ -~]{0,40}") {
+        if let Ok(token) = judged("/", &[&field]) {
+            prop_assert!(is_token68(&token));
+            prop_assert_eq!(token.matches('.').count(), 2);
+            let (scheme, rest) = field.trim().split_once(' ').unwrap();
+            prop_assert!(scheme.eq_ignore_ascii_case("bearer"));
+            prop_assert_eq!(rest.trim(), token);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Every file that a fuzzer ever found worth keeping, as an ordinary test.
+#![expect(
+    clippy::expect_used,
+    reason = "a test that reads files of ours; if it breaks, it has failed"
+)]
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../fuzz/checks.rs"]
+#[expect(
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "shared with the fuzz targets"
+)]
+mod checks;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut count = 0_usize;
+    for entry in fs::read_dir(folder).expect("the corpus is part of the repository") {
+        check(&fs::read(entry.expect("a corpus file").path()).expect("a corpus file can be read"));
+        count = count.saturating_add(1);
+    }
+    assert!(count > 0, "the corpus of {target} is empty");
+}
+
+#[test]
+fn requests() {
+    replay("request", checks::request);
+}
+
+#[test]
+fn patterns() {
+    replay("pattern", checks::pattern);
+}

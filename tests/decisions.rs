@@ -1,0 +1,352 @@
+//! Decisions as data: each `tests/decisions/*.toml` holds cases of request, peer, token, policy and
+//! time, and the reason or the permit that must come of them.
+//!
+//! Tokens are signed here with keys made at run time. Every case whose token was verified is
+//! decided a second time with the token remembered, and must end the same: a memory may save time
+//! and nothing else (TOK-24).
+//!
+//! Values in `header` and `claims` change the base token; `@drop` removes a member, `@null` is
+//! null, `@+5` and `@-5` are seconds from the time of the case's clock, and `@x5t:tpp` is the
+//! thumbprint of a peer's certificate.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at what it did not expect"
+)]
+
+#[path = "decisions/world.rs"]
+#[expect(dead_code, reason = "the bench uses the rest of it")]
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use portcullis::refusal::{Class, Reason};
+use serde::Deserialize;
+use world::{Case, Outcome, World};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<Case>,
+}
+
+fn cases() -> Vec<(String, Case)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder of cases")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+        .collect();
+    files.sort();
+    let mut all = Vec::new();
+    for path in files {
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        let text = std::fs::read_to_string(&path).expect("a file of cases");
+        let file: File = toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        all.extend(
+            file.case
+                .into_iter()
+                .map(|case| (format!("{name}: {}", case.name), case)),
+        );
+    }
+    all
+}
+
+#[test]
+fn every_case_ends_as_written() {
+    let world = World::new();
+    let mut wrong = Vec::new();
+    let cases = cases();
+    let names: BTreeSet<_> = cases.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), cases.len(), "each case has a name of its own");
+    for (name, case) in &cases {
+        if let Err(why) = world.check(case) {
+            wrong.push(format!("{name}: {why}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases went wrong:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_reason_of_a_token_or_a_right_has_a_case() {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, case) in cases() {
+        *seen.entry(case.expect).or_default() += 1;
+    }
+    // Judged where the route is found, and tested there.
+    let elsewhere = [Reason::CertificateRevoked, Reason::CertificateUntrusted];
+    let missing: Vec<_> = Reason::ALL
+        .iter()
+        .filter(|reason| matches!(reason.spec().class, Class::Credential | Class::Permission))
+        .filter(|reason| !elsewhere.contains(reason))
+        .map(|reason| reason.spec().code)
+        .filter(|code| !seen.contains_key(*code))
+        .collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
+    assert!(seen.values().sum::<usize>() >= 120, "{seen:?}");
+}
+
+/// TOK-16: every registered claim with every JSON type. Only the right types pass.
+#[test]
+fn claims_of_every_type() {
+    let world = World::new();
+    let samples = [
+        ("null", "null"),
+        ("bool", "true"),
+        ("integer", "1799999990"),
+        ("fraction", "1799999990.5"),
+        ("negative", "-1"),
+        ("huge", "1e300"),
+        ("digits", "\"1799999990\""),
+        ("text", "\"tpp-1\""),
+        ("empty text", "\"\""),
+        ("list", "[\"https://api.bank.example\"]"),
+        ("empty list", "[]"),
+        ("mixed list", "[\"https://api.bank.example\", 1]"),
+        ("object", "{\"a\": 1}"),
+        ("empty object", "{}"),
+    ];
+    let table: &[(&str, &[(&str, &str)])] = &[
+        (
+            "iss",
+            &[
+                ("digits", "issuer_unknown"),
+                ("text", "issuer_unknown"),
+                ("empty text", "issuer_unknown"),
+            ],
+        ),
+        ("sub", &[("digits", "authorized"), ("text", "authorized")]),
+        (
+            "client_id",
+            &[("digits", "authorized"), ("text", "authorized")],
+        ),
+        ("jti", &[("digits", "authorized"), ("text", "authorized")]),
+        (
+            "aud",
+            &[
+                ("digits", "audience_mismatch"),
+                ("text", "audience_mismatch"),
+                ("list", "authorized"),
+            ],
+        ),
+        // exp must be after iat, which is a minute ago, and these are ten seconds ago.
+        (
+            "exp",
+            &[("integer", "token_expired"), ("fraction", "token_expired")],
+        ),
+        (
+            "iat",
+            &[("integer", "authorized"), ("fraction", "authorized")],
+        ),
+        (
+            "nbf",
+            &[("integer", "authorized"), ("fraction", "authorized")],
+        ),
+        (
+            "auth_time",
+            &[("integer", "authorized"), ("fraction", "authorized")],
+        ),
+        ("acr", &[("digits", "authorized"), ("text", "authorized")]),
+        (
+            "scope",
+            &[
+                ("digits", "authorized"),
+                ("text", "authorized"),
+                ("empty text", "authorized"),
+            ],
+        ),
+        (
+            "cnf",
+            &[
+                ("object", "binding_missing"),
+                ("empty object", "binding_missing"),
+            ],
+        ),
+    ];
+    for (claim, good) in table {
+        for (kind, value) in &samples {
+            let expected = good
+                .iter()
+                .find(|(of, _)| of == kind)
+                .map_or("claim_malformed", |(_, code)| code);
+            let mut base = world.base_claims(&Case::default());
+            base.insert(
+                (*claim).to_owned(),
+                serde_json::from_str(value).expect("a sample"),
+            );
+            let case = Case {
+                raw_claims: Some(serde_json::to_string(&base).expect("claims")),
+                policy: world::PolicyChange {
+                    scopes: Some(Vec::new()),
+                    ..Default::default()
+                },
+                ..Case::default()
+            };
+            let found = world.decide(&case).outcome.code();
+            assert_eq!(found, expected, "{claim} as {kind}");
+        }
+    }
+}
+
+/// TOK-02, TOK-03: every name of an algorithm over every key; only the pairs that belong together
+/// pass, and nothing that was signed for one algorithm is taken for another.
+#[test]
+fn algorithms_over_keys() {
+    let world = World::new();
+    let names = [
+        "ES256", "PS256", "EdDSA", "Ed25519", "RS256", "ES384", "ES512", "ES256K", "PS384",
+        "PS512", "RS384", "RS512", "HS256", "HS384", "HS512", "none", "nOnE", "NONE", "es256", "",
+    ];
+    let allowed = ["ES256", "PS256", "EdDSA", "Ed25519"];
+    let of_key = [
+        ("es", vec!["ES256"]),
+        ("ps", vec!["PS256"]),
+        ("ed", vec!["EdDSA", "Ed25519"]),
+    ];
+    for (key, own) in &of_key {
+        for name in names {
+            for kid in ["es", "ps", "ed"] {
+                let expected = if !allowed.contains(&name) {
+                    "algorithm_forbidden"
+                } else if !of_key
+                    .iter()
+                    .any(|(of, algorithms)| *of == kid && algorithms.contains(&name))
+                {
+                    "key_mismatch"
+                } else if own.contains(&name) {
+                    "authorized"
+                } else {
+                    "signature_invalid"
+                };
+                let case = Case {
+                    key: (*key).to_owned(),
+                    header: toml::Table::from_iter([
+                        ("alg".to_owned(), name.into()),
+                        ("kid".to_owned(), kid.into()),
+                    ]),
+                    ..Case::default()
+                };
+                let found = world.decide(&case).outcome.code();
+                assert_eq!(found, expected, "alg {name:?}, kid {kid}, signed by {key}");
+            }
+        }
+    }
+}
+
+/// TOK-12: each required claim dropped in turn.
+#[test]
+fn claims_that_must_be_there() {
+    let world = World::new();
+    for claim in ["iss", "exp", "aud", "sub", "client_id", "iat", "jti"] {
+        let case = Case {
+            claims: toml::Table::from_iter([(claim.to_owned(), "@drop".into())]),
+            ..Case::default()
+        };
+        assert_eq!(
+            world.decide(&case).outcome.code(),
+            "claim_missing",
+            "{claim}"
+        );
+    }
+}
+
+/// A changed byte anywhere in the token never passes.
+#[test]
+fn no_byte_of_a_token_can_be_changed() {
+    let world = World::new();
+    let token = world.token(&Case::default());
+    for at in 0..token.len() {
+        let mut bytes = token.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(bytes).expect("ASCII");
+        let case = Case {
+            token: changed,
+            ..Case::default()
+        };
+        let outcome = world.decide(&case).outcome;
+        assert!(
+            matches!(outcome, Outcome::Refused(_)),
+            "byte {at}: {outcome:?}"
+        );
+    }
+}
+
+/// TOK-24: what is remembered is evidence for its own token, and an answer is to its question.
+#[test]
+fn an_answer_to_another_question_is_a_bug_and_no_permit() {
+    let world = World::new();
+    world.misanswer();
+}
+
+/// TOK-23, TOK-24: what is remembered of a token is that it was verified, and no decision: at
+/// another route, from another peer or later it is judged as if it were new.
+#[test]
+fn a_remembered_token_gives_no_more_than_a_new_one() {
+    let world = World::new();
+    let good = Case::default();
+    let good = Case {
+        token: world.token(&good),
+        ..good
+    };
+    let known = world.decide(&good).remembered.expect("a verified token");
+    let policy = |policy: world::PolicyChange| Case {
+        policy,
+        ..good.clone()
+    };
+    let cases = [
+        (good.clone(), "authorized"),
+        (
+            policy(world::PolicyChange {
+                issuers: Some(vec![1]),
+                ..Default::default()
+            }),
+            "issuer_unknown",
+        ),
+        (
+            policy(world::PolicyChange {
+                scopes: Some(vec!["funds".into()]),
+                ..Default::default()
+            }),
+            "scope_insufficient",
+        ),
+        (
+            policy(world::PolicyChange {
+                audience: Some(vec!["https://api.bank.example/pay".into()]),
+                ..Default::default()
+            }),
+            "audience_mismatch",
+        ),
+        (
+            Case {
+                peer: "other".to_owned(),
+                ..good.clone()
+            },
+            "binding_mismatch",
+        ),
+        (
+            Case {
+                peer: "none".to_owned(),
+                ..good.clone()
+            },
+            "certificate_required",
+        ),
+        (
+            Case {
+                clock: 300,
+                ..good.clone()
+            },
+            "token_expired",
+        ),
+    ];
+    for (case, expected) in cases {
+        assert_eq!(world.run(&case, Some(&known)).outcome.code(), expected);
+    }
+}
