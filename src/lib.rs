@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod pdp;
 pub mod refusal;
+pub mod telemetry;
 
 pub mod http;
 pub mod listener;

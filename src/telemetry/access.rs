@@ -1,0 +1,529 @@
+//! The one line that each request leaves, authorized or not, also when the client left in the
+//! middle: the record is filled on the way and writes itself as it ends.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Method, Version};
+
+use super::date::Timestamp;
+use super::line::Line;
+use super::metrics::{RouteMetrics, Stages};
+use super::redact::clean;
+use crate::pdp::{InteractionId, Issuer, Peer, Policy, SharedToken, TokenDigest, Trail};
+use crate::refusal::{Reason, Refusal};
+
+pub use super::line::Format;
+pub use super::metrics::Outcome;
+pub use super::sink::Sink;
+
+/// What is known of a request. Fields are filled as they become known; [`Self::finish`] or the
+/// destructor writes the line and counts the request, once.
+///
+/// Until [`Self::decided`] or [`Self::refused`] said otherwise, and until [`Self::complete`] said
+/// that the answer was sent whole, the outcome is `aborted`.
+#[derive(Debug)]
+pub struct AccessRecord {
+    /// When the request arrived, wall clock.
+    pub time: Timestamp,
+    /// The same, for durations.
+    pub started: Instant,
+    /// `x-fapi-interaction-id` of the answer.
+    pub interaction_id: InteractionId,
+    /// Number of the configuration that judged.
+    pub generation: u64,
+    /// Who sent it, and to which listener.
+    pub peer: Arc<Peer>,
+    /// Name of the route.
+    pub route: Option<Arc<str>>,
+    /// The policy.
+    pub policy: Option<Arc<Policy>>,
+    /// The issuer that the token named, found among the policy's.
+    pub issuer: Option<Arc<Issuer>>,
+    /// The verified token.
+    pub token: Option<SharedToken>,
+    /// SHA-256 of the token, verified or not; its first half is logged (OPS-02).
+    pub token_digest: Option<TokenDigest>,
+    /// Method, once the request could be read.
+    pub method: Option<Method>,
+    /// Path without query, as sent.
+    pub path: Option<Box<str>>,
+    /// Protocol of the request.
+    pub protocol: Option<Version>,
+    /// Status of the answer.
+    pub status: Option<u16>,
+    /// Times of the stages; `total` is set at the end.
+    pub stages: Stages,
+    /// Bytes of the request body, as the body counts them.
+    pub received: Option<Rc<Cell<u64>>>,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// Server of the upstream that answered.
+    pub server: Option<Box<str>>,
+    /// Tries that the upstream needed.
+    pub attempts: u32,
+    /// What the shadow policy would have said: `Some(None)` is "authorized".
+    pub shadow: Option<Option<Reason>>,
+    /// The numbers of the route; those of no route until there is one.
+    pub metrics: Arc<RouteMetrics>,
+    outcome: Option<Outcome>,
+    reason: Option<Reason>,
+    detail: Option<Box<str>>,
+    complete: bool,
+    written: bool,
+    sink: Sink,
+}
+
+impl AccessRecord {
+    /// A record of a request that arrives now. `metrics`: those of no route, see
+    /// [`super::Metrics::unrouted`].
+    #[must_use]
+    pub fn new(
+        sink: &Sink,
+        metrics: &Arc<RouteMetrics>,
+        time: Timestamp,
+        peer: &Arc<Peer>,
+        interaction_id: InteractionId,
+    ) -> Self {
+        Self {
+            time,
+            started: Instant::now(),
+            interaction_id,
+            generation: 0,
+            peer: Arc::clone(peer),
+            route: None,
+            policy: None,
+            issuer: None,
+            token: None,
+            token_digest: None,
+            method: None,
+            path: None,
+            protocol: None,
+            status: None,
+            stages: Stages::default(),
+            received: None,
+            bytes_out: 0,
+            server: None,
+            attempts: 0,
+            shadow: None,
+            metrics: Arc::clone(metrics),
+            outcome: None,
+            reason: None,
+            detail: None,
+            complete: false,
+            written: false,
+            sink: sink.clone(),
+        }
+    }
+
+    /// Takes over what the decision looked at.
+    pub fn trail(&mut self, trail: Trail) {
+        let Trail {
+            route,
+            policy,
+            issuer,
+            token,
+            shadow,
+            ..
+        } = trail;
+        if let Some(route) = route {
+            self.route = Some(Arc::clone(&route.name));
+        }
+        self.policy = policy;
+        self.issuer = issuer;
+        self.token = token;
+        self.shadow = shadow;
+    }
+
+    /// The decision was to let it pass; `observed` says why it would not have been on a route
+    /// that is enforced.
+    pub fn decided(&mut self, observed: Option<&Refusal>) {
+        match observed {
+            None => self.outcome = Some(Outcome::Authorized),
+            Some(refusal) => {
+                self.because(refusal);
+                self.outcome = Some(Outcome::Observed);
+            }
+        }
+    }
+
+    /// The answer is one of ours.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        // The upstream's fault does not turn an observed request into an authorized one.
+        let outcome = match (self.outcome, Outcome::of(refusal.reason())) {
+            (Some(Outcome::Observed), Outcome::Authorized) => Outcome::Observed,
+            (_, outcome) => outcome,
+        };
+        self.outcome = Some(outcome);
+        self.status = Some(refusal.reason().spec().status.code());
+        self.because(refusal);
+    }
+
+    fn because(&mut self, refusal: &Refusal) {
+        self.reason = Some(refusal.reason());
+        self.detail = refusal.detail().map(Box::from);
+    }
+
+    /// The last byte of the answer was handed to the connection.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// What will be logged, as things stand.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.outcome {
+            Some(outcome) if self.complete => outcome,
+            Some(_) | None => Outcome::Aborted,
+        }
+    }
+
+    /// Writes the line and counts the request.
+    pub fn finish(mut self) {
+        self.write();
+    }
+
+    fn write(&mut self) {
+        if self.written {
+            return;
+        }
+        self.written = true;
+        self.stages.total = self.started.elapsed();
+        let outcome = self.outcome();
+        let bytes_in = self.received.as_ref().map_or(0, |bytes| bytes.get());
+        self.metrics.ended(
+            (outcome, self.reason),
+            self.status,
+            &self.stages,
+            (bytes_in, self.bytes_out),
+        );
+        let line = self.line(outcome, bytes_in);
+        self.sink.take(line);
+    }
+
+    fn line(&self, outcome: Outcome, bytes_in: u64) -> Vec<u8> {
+        let mut line = Line::new(self.sink.format());
+        line.word("time", &self.time.to_string());
+        line.word("outcome", outcome.name());
+        let status = self
+            .status
+            .map_or(String::new(), |status| status.to_string());
+        match (self.sink.format(), self.status) {
+            (Format::Json, Some(status)) => line.number("status", status.into()),
+            (Format::Json, None) => {}
+            (Format::Text, Some(_)) => line.word("status", &status),
+            (Format::Text, None) => line.word("status", "-"),
+        }
+        if let Some(method) = &self.method {
+            line.word("method", &clean(method.as_str(), 32));
+        }
+        if let Some(path) = &self.path {
+            line.word("path", &clean(path, 2048));
+        }
+        let mut text = |name, value: Option<&str>, longest| {
+            if let Some(value) = value {
+                line.string(name, &clean(value, longest));
+            }
+        };
+        text("reason", self.reason.map(|reason| reason.spec().code), 64);
+        text("detail", self.detail.as_deref(), 512);
+        text("interaction_id", Some(self.interaction_id.as_str()), 36);
+        text("listener", Some(&self.peer.listener), 128);
+        text("route", self.route.as_deref(), 128);
+        text(
+            "policy",
+            self.policy.as_ref().map(|policy| &*policy.name),
+            128,
+        );
+        text(
+            "issuer",
+            self.issuer.as_ref().map(|issuer| &*issuer.name),
+            128,
+        );
+        text(
+            "client_id",
+            self.token.as_ref().map(|token| token.client_id()),
+            256,
+        );
+        let certificate = self.peer.certificate.as_ref();
+        text("certificate", certificate.map(|c| &*c.thumbprint_text), 64);
+        text("upstream", self.server.as_deref(), 128);
+        text("protocol", self.protocol.map(protocol), 16);
+        let shadow = self
+            .shadow
+            .map(|reason| reason.map_or("authorized", |r| r.spec().code));
+        text("shadow", shadow, 64);
+        if let Some(digest) = &self.token_digest {
+            line.string("token_sha256", &half_hex(digest));
+        }
+        line.string("remote", &self.remote().to_string());
+        line.number("generation", self.generation);
+        if self.attempts > 1 {
+            line.number("attempts", self.attempts.into());
+        }
+        line.micros("decide_us", self.stages.decide);
+        line.micros("inform_us", self.stages.inform);
+        line.micros("upstream_us", self.stages.upstream);
+        line.number("total_us", whole_micros(self.stages.total));
+        line.number("bytes_in", bytes_in);
+        line.number("bytes_out", self.bytes_out);
+        line.end()
+    }
+
+    fn remote(&self) -> SocketAddr {
+        self.peer.remote
+    }
+}
+
+impl Drop for AccessRecord {
+    /// The client left, a timeout fired or our own code failed: the line is written all the same.
+    fn drop(&mut self) {
+        self.write();
+    }
+}
+
+fn whole_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "other",
+    }
+}
+
+/// Half of the digest finds a token again and is too little to be taken for one.
+fn half_hex(digest: &TokenDigest) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(32);
+    for byte in digest.0.iter().take(16) {
+        let _written: std::fmt::Result = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdp::{Thumbprint, UnixTime};
+    use crate::telemetry::Metrics;
+    use serde_json::Value;
+
+    fn peer(certificate: bool) -> Arc<Peer> {
+        let certificate = certificate.then(|| crate::pdp::PeerCertificate {
+            thumbprint: Thumbprint::from_bytes([7; 32]),
+            thumbprint_text: Thumbprint::from_bytes([7; 32]).to_base64url().into(),
+            der: Box::default(),
+            not_before: UnixTime::from_secs(0),
+            not_after: UnixTime::from_secs(1),
+            subject: "CN=x".into(),
+            issuer: "CN=y".into(),
+            serial: "1".into(),
+            organization_id: None,
+            psd2_roles: Vec::new(),
+            psd2_authority: None,
+        });
+        Arc::new(Peer {
+            remote: "192.0.2.1:40000".parse().unwrap(),
+            local: "192.0.2.2:443".parse().unwrap(),
+            listener: "bank".into(),
+            certificate,
+        })
+    }
+
+    struct Bench {
+        metrics: Arc<Metrics>,
+        sink: Sink,
+    }
+
+    impl Bench {
+        fn new(format: Format) -> Self {
+            Self {
+                metrics: Metrics::new(UnixTime::from_secs(0)),
+                sink: Sink::memory_as(format),
+            }
+        }
+
+        fn record(&self) -> AccessRecord {
+            let id = InteractionId::parse(b"8f0c1d2e-0000-4000-8000-0123456789ab").unwrap();
+            let time = Timestamp(Duration::from_millis(1_000_000_000_042));
+            let unrouted = self.metrics.unrouted();
+            AccessRecord::new(&self.sink, unrouted, time, &peer(true), id)
+        }
+
+        fn line(&self) -> Value {
+            let lines = self.sink.lines();
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            serde_json::from_str(&lines[0]).unwrap()
+        }
+
+        fn text(&self) -> String {
+            self.metrics.render(UnixTime::from_secs(0))
+        }
+    }
+
+    #[test]
+    fn an_answered_request_leaves_every_field() {
+        // OPS-02, contract of the access log
+        let bench = Bench::new(Format::Json);
+        let mut record = bench.record();
+        let received = Rc::new(Cell::new(11));
+        record.method = Some(Method::POST);
+        record.path = Some("/accounts/1".into());
+        record.protocol = Some(Version::HTTP_2);
+        record.route = Some("accounts".into());
+        record.generation = 3;
+        let route = bench.metrics.route("accounts");
+        record.metrics = Arc::clone(&route);
+        record.token_digest = Some(TokenDigest([0xab; 32]));
+        record.received = Some(Rc::clone(&received));
+        record.server = Some("10.0.0.5:8080".into());
+        record.attempts = 2;
+        record.shadow = Some(Some(Reason::ScopeInsufficient));
+        record.stages.decide = Duration::from_micros(12);
+        record.stages.upstream = Duration::from_micros(1500);
+        record.decided(None);
+        record.status = Some(201);
+        record.bytes_out = 99;
+        received.set(12);
+        record.complete();
+        record.finish();
+        let mut line = bench.line();
+        let total = line["total_us"].take();
+        assert!(total.is_u64());
+        let want = serde_json::json!({
+            "time": "2001-09-09T01:46:40.042Z", "outcome": "authorized", "status": 201,
+            "method": "POST", "path": "/accounts/1", "listener": "bank", "route": "accounts",
+            "interaction_id": "8f0c1d2e-0000-4000-8000-0123456789ab",
+            "certificate": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc",
+            "upstream": "10.0.0.5:8080", "protocol": "HTTP/2", "shadow": "scope_insufficient",
+            "token_sha256": "abababababababababababababababab", "remote": "192.0.2.1:40000",
+            "generation": 3, "attempts": 2, "decide_us": 12, "upstream_us": 1500,
+            "bytes_in": 12, "bytes_out": 99, "total_us": null,
+        });
+        assert_eq!(line, want);
+        let text = bench.text();
+        assert!(
+            text.contains("{route=\"accounts\",outcome=\"authorized\",reason=\"\"} 1"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_outcome_follows_what_happened() {
+        type Change = fn(&mut AccessRecord);
+        let cases: [(&str, Option<&str>, Change); 9] = [
+            ("aborted", None, |_| {}),
+            ("aborted", None, |r| r.decided(None)),
+            ("aborted", Some("token_missing"), |r| {
+                r.refused(&Refusal::new(Reason::TokenMissing));
+            }),
+            ("refused", Some("token_missing"), |r| {
+                r.refused(&Refusal::new(Reason::TokenMissing));
+                r.complete();
+            }),
+            ("undecided", Some("keys_unavailable"), |r| {
+                r.refused(&Refusal::new(Reason::KeysUnavailable));
+                r.complete();
+            }),
+            ("authorized", Some("upstream_timeout"), |r| {
+                r.decided(None);
+                r.refused(&Refusal::new(Reason::UpstreamTimeout));
+                r.complete();
+            }),
+            ("refused", Some("internal"), |r| {
+                r.decided(None);
+                r.refused(&Refusal::new(Reason::Internal));
+                r.complete();
+            }),
+            ("observed", Some("token_missing"), |r| {
+                r.decided(Some(&Refusal::new(Reason::TokenMissing)));
+                r.complete();
+            }),
+            ("observed", Some("upstream_timeout"), |r| {
+                r.decided(Some(&Refusal::new(Reason::TokenMissing)));
+                r.refused(&Refusal::new(Reason::UpstreamTimeout));
+                r.complete();
+            }),
+        ];
+        for (outcome, reason, change) in cases {
+            let bench = Bench::new(Format::Json);
+            let mut record = bench.record();
+            change(&mut record);
+            drop(record);
+            let line = bench.line();
+            assert_eq!(line["outcome"], outcome);
+            assert_eq!(line.get("reason").and_then(Value::as_str), reason);
+            let want = format!(
+                "outcome=\"{outcome}\",reason=\"{}\"",
+                reason.unwrap_or_default()
+            );
+            assert!(bench.text().contains(&want), "log and metric agree");
+        }
+    }
+
+    #[test]
+    fn a_panic_on_the_way_leaves_its_line() {
+        // OPS-01
+        let bench = Bench::new(Format::Json);
+        let record = bench.record();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _record = record;
+            panic!("a bug");
+        }));
+        assert!(caught.is_err());
+        assert_eq!(bench.line()["outcome"], "aborted");
+    }
+
+    #[test]
+    fn strangers_write_neither_lines_nor_tokens() {
+        // OPS-02
+        let jwt = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJhIn0.c2lnbmF0dXJl";
+        for format in [Format::Json, Format::Text] {
+            let bench = Bench::new(format);
+            let mut record = bench.record();
+            record.path =
+                Some(format!("/a\"\r\n{{\"outcome\":\"authorized\"}}\u{1b}[2J/{jwt}").into());
+            record.method = Some(Method::from_bytes(&[b'A'; 4000]).unwrap());
+            let detail = format!("got\u{2028}{jwt} {}", "y".repeat(10_000));
+            record.refused(&Refusal::because(Reason::TokenMalformed, detail));
+            record.complete();
+            record.finish();
+            let lines = bench.sink.lines();
+            assert_eq!(lines.len(), 1);
+            assert!(lines[0].len() < 2000, "bounded: {}", lines[0].len());
+            assert!(!lines[0].contains("eyJ"), "{}", lines[0]);
+            assert!(!lines[0].chars().any(char::is_control));
+            assert!(!lines[0].contains('\u{2028}'));
+            if format == Format::Json {
+                let line = bench.line();
+                assert_eq!(line["outcome"], "refused");
+                assert!(line["path"].as_str().unwrap().contains("\r\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn text_for_people_begins_with_what_happened() {
+        let bench = Bench::new(Format::Text);
+        let mut record = bench.record();
+        record.method = Some(Method::GET);
+        record.path = Some("/accounts/1".into());
+        record.refused(&Refusal::because(
+            Reason::ScopeInsufficient,
+            "needs accounts",
+        ));
+        record.complete();
+        record.finish();
+        let lines = bench.sink.lines();
+        let start = "2001-09-09T01:46:40.042Z refused 403 GET /accounts/1 \
+                     reason=scope_insufficient detail=\"needs accounts\" interaction_id=8f0c";
+        assert!(lines[0].starts_with(start), "{}", lines[0]);
+    }
+}
