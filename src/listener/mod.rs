@@ -4,6 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod accept;
+mod drain;
+mod log;
+mod permits;
+#[cfg(test)]
+mod tests;
+
+pub use accept::{accept_loop, bind};
+pub use drain::{Drain, Open};
+pub use permits::{Handshakes, Live, Permit, Serving, Shared};
+
 /// One listener. Several may share an address: the TLS server name chooses.
 #[derive(Debug, Clone)]
 pub struct Settings {

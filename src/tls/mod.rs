@@ -49,5 +49,27 @@ pub enum ClientTrust {
     Ca(Arc<trust::Authorities>),
 }
 
+mod certificate;
+mod current;
+mod directory;
+mod failure;
+mod handshake;
 pub mod identity;
+mod name;
+mod paths;
+pub mod pem;
+mod provider;
+mod server;
+mod signature;
+mod strength;
+#[cfg(test)]
+mod tests;
 pub mod trust;
+mod verifier;
+
+pub use certificate::read as read_certificate;
+pub use current::{ConnectionTrust, Current};
+pub use directory::{Directory, DirectoryEntry};
+pub use handshake::{Alpn, Failed, Greeted, Secured, greet, handshake};
+pub use provider::provider;
+pub use server::ServerTls;

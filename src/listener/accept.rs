@@ -1,0 +1,214 @@
+//! Bind, accept, handshake, and on to whoever serves.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+use super::drain::Drain;
+use super::log::FailureLog;
+use super::permits::{Live, Nameless, Permit, Serving, Shared};
+use crate::refusal::CloseReason;
+use crate::tls::{Failed, Secured, greet};
+
+/// Connections that the kernel holds until they are accepted; it lowers this to `somaxconn`.
+const BACKLOG: i32 = 4096;
+/// Pause where the process or the system has no more descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// Connections that are still taken from the kernel's queue once draining began.
+const LAST_ACCEPTS: usize = BACKLOG as usize;
+
+/// Binds one `SO_REUSEPORT` socket per worker thread, listening. Returns the bound address:
+/// port 0 is resolved once, and all have the same.
+///
+/// # Errors
+/// Those of the system; also where anybody else, another instance included, listens there.
+/// `SO_REUSEPORT` alone would share the port with it in silence.
+pub fn bind(
+    address: SocketAddr,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    if address.port() != 0 {
+        socket(address, false)?;
+    }
+    let first = listen(socket(address, true)?)?;
+    let bound = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(listen(socket(bound, true)?)?);
+    }
+    Ok((bound, sockets))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Connections of an earlier run in TIME_WAIT do not keep us from starting.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn listen(socket: Socket) -> io::Result<std::net::TcpListener> {
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// One worker's accept loop on one address: accept, count, handshake in bounded time, then
+/// `serve` as a task of the `LocalSet` that this runs on. `serve` keeps the [`Permit`] for as
+/// long as the connection is open.
+///
+/// Ends when `drain` fires, after the connections that the kernel had already taken. No error of
+/// accept ends it.
+pub async fn accept_loop<S, F>(
+    socket: std::net::TcpListener,
+    shared: Arc<Shared>,
+    drain: Drain,
+    serve: S,
+) where
+    S: Fn(Secured, Arc<Live>, Permit) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(address = %shared.address(), %error, "cannot accept here");
+            return;
+        }
+    };
+    let worker = Rc::new(Worker {
+        shared,
+        drain,
+        serve,
+        log: FailureLog::default(),
+    });
+    loop {
+        tokio::select! {
+            biased;
+            () = worker.drain.wait() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, remote)) => worker.take(stream, remote),
+                Err(error) => back_off(&error).await,
+            },
+        }
+    }
+    for _ in 0..LAST_ACCEPTS {
+        // Clients whose connection the kernel has taken believe that they are connected: they
+        // get an answer, and a reset only those that come later.
+        match futures_util::FutureExt::now_or_never(listener.accept()) {
+            Some(Ok((stream, remote))) => worker.take(stream, remote),
+            Some(Err(_)) | None => break,
+        }
+    }
+}
+
+/// A connection that broke before it was accepted is none of ours; where descriptors or memory
+/// ran out, trying again at once would only burn the processor.
+async fn back_off(error: &io::Error) {
+    match error.kind() {
+        io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::Interrupted => {}
+        _ => {
+            tracing::warn!(%error, "cannot accept connections");
+            sleep(BACK_OFF).await;
+        }
+    }
+}
+
+struct Worker<S> {
+    shared: Arc<Shared>,
+    drain: Drain,
+    serve: S,
+    log: FailureLog,
+}
+
+impl<S, F> Worker<S>
+where
+    S: Fn(Secured, Arc<Live>, Permit) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    /// Begins a task for an accepted connection.
+    fn take(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+        let serving = self.shared.serving();
+        let Some(nameless) = Nameless::take(&self.shared, &serving, &self.drain) else {
+            let detail = "too many connections have not named their listener".to_owned();
+            self.refused(remote, &limit(None, detail));
+            return;
+        };
+        let worker = Rc::clone(self);
+        let started = Instant::now();
+        tokio::task::spawn_local(async move {
+            // Boxed, so that its room is free again while the connection is served.
+            match Box::pin(worker.secure(stream, remote, &serving, nameless)).await {
+                Ok((secured, live, permit)) => {
+                    let listener = Some(&live.settings.name);
+                    worker
+                        .shared
+                        .over(listener, Ok((secured.resumed, started.elapsed())));
+                    drop(serving);
+                    (worker.serve)(secured, live, permit).await;
+                }
+                Err(failed) => worker.refused(remote, &failed),
+            }
+        });
+    }
+
+    async fn secure(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        serving: &Serving,
+        nameless: Nameless,
+    ) -> Result<(Secured, Arc<Live>, Permit), Failed> {
+        let local = match stream.set_nodelay(true).and_then(|()| stream.local_addr()) {
+            Ok(local) => local,
+            Err(error) => {
+                let (reason, detail) = (CloseReason::HandshakeFailed, error.to_string());
+                return Err(Failed {
+                    reason,
+                    listener: None,
+                    detail,
+                });
+            }
+        };
+        let greeted = greet(stream, remote, local, &serving.directory).await?;
+        let listener = Arc::clone(greeted.listener());
+        let (live, permit) = nameless.named(serving, &listener).ok_or_else(|| {
+            limit(
+                Some(listener),
+                "all connections of the listener are taken".to_owned(),
+            )
+        })?;
+        let secured = greeted
+            .secure(self.shared.current(), self.shared.now())
+            .await?;
+        Ok((secured, live, permit))
+    }
+
+    fn refused(&self, remote: SocketAddr, failed: &Failed) {
+        self.shared
+            .over(failed.listener.as_ref(), Err(failed.reason));
+        self.log.line(remote, failed);
+    }
+}
+
+fn limit(listener: Option<Arc<str>>, detail: String) -> Failed {
+    Failed {
+        reason: CloseReason::ConnectionLimit,
+        listener,
+        detail,
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the room over loopback, with certificates made on the spot.
+
+mod facts;
+mod files;
+mod greeting;
+mod pki;
+mod resumption;
+mod standing;
+mod table;
