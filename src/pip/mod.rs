@@ -1,11 +1,31 @@
 //! The policy information point: what a decision needs from outside. Keys of issuers, and what is
 //! remembered of tokens.
+//!
+//! It judges nothing: what it cannot tell it says so ([`Unavailable`]), and the core refuses.
 
+mod address;
+mod cache;
+mod discovery;
+mod fetch;
+mod jwks;
+mod schedule;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::pdp::Issuer;
+use arc_swap::ArcSwap;
+
+use self::cache::Tokens;
+use self::fetch::Aborted;
+use self::jwks::Plane;
+use crate::pdp::{Answer, Ask, Issuer, IssuerId, Peer, Unavailable, UnixTime};
+use crate::refusal::Reason;
+use crate::telemetry::Metrics;
 
 /// Where and how the keys of one issuer are had.
 #[derive(Debug, Clone)]
@@ -43,4 +63,262 @@ pub enum KeySource {
     Uri(Box<str>),
     /// A file, with its content as `config` read it; read again at a reload.
     File(PathBuf, Arc<[u8]>),
+}
+
+/// How the keys of an issuer stand.
+#[derive(Debug, Clone)]
+pub struct IssuerStatus {
+    /// Name in the configuration.
+    pub name: Arc<str>,
+    /// `iss`.
+    pub issuer: Box<str>,
+    /// Whether `/readyz` waits for it.
+    pub required: bool,
+    /// Whether there have been keys: fetched, of a file or of a snapshot. Once true it stays so,
+    /// for a later loss must not take every replica out of service at once.
+    pub ready: bool,
+    /// The last fetch failed, or no keys are held that may still be used.
+    pub degraded: bool,
+    /// Names of the keys held.
+    pub key_ids: Vec<String>,
+    /// How long ago the issuer was last seen to publish them.
+    pub age: Option<Duration>,
+    /// Why the last fetch failed.
+    pub last_error: Option<String>,
+}
+
+/// Everything that decisions are told: one for all threads.
+pub struct Pip {
+    planes: ArcSwap<HashMap<IssuerId, Running>>,
+    tokens: Tokens,
+    generations: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Pip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pip").finish_non_exhaustive()
+    }
+}
+
+/// An issuer's keys, and what keeps them fresh as long as somebody holds this.
+#[derive(Clone)]
+struct Running {
+    plane: Arc<Plane>,
+    _background: Arc<Aborted>,
+}
+
+impl Pip {
+    /// One that knows no issuer yet.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            planes: ArcSwap::from_pointee(HashMap::new()),
+            tokens: Tokens::new(),
+            generations: Arc::new(AtomicU64::new(1)),
+            metrics,
+        })
+    }
+
+    /// The issuers from now on. What is held of an issuer stays if its id and its source are the
+    /// same; timeouts, TLS and the like may change. Fetches run on `control`.
+    ///
+    /// Call it from one task at a time: at the start, before the listeners, and at a reload before
+    /// the snapshot is published that names new issuers.
+    pub fn replace(&self, settings: Vec<Settings>, control: &tokio::runtime::Handle) {
+        let old = self.planes.load_full();
+        let mut planes = HashMap::with_capacity(settings.len());
+        for settings in settings {
+            let id = settings.issuer.id;
+            let running = match old.get(&id) {
+                Some(running) if running.plane.fits(&settings) => {
+                    running.plane.set(settings);
+                    running.clone()
+                }
+                before => self.run(settings, before, control),
+            };
+            planes.insert(id, running);
+        }
+        self.planes.store(Arc::new(planes));
+    }
+
+    fn run(
+        &self,
+        settings: Settings,
+        before: Option<&Running>,
+        control: &tokio::runtime::Handle,
+    ) -> Running {
+        let metrics = self.metrics.issuer(&settings.issuer.name);
+        let generations = Arc::clone(&self.generations);
+        let plane = Plane::new(settings, control.clone(), generations, metrics);
+        // A file that cannot be read any more is no reason to throw away what was read before.
+        if let Some(before) = before
+            && plane.is_file()
+            && !plane.has_keys()
+            && before.plane.is_file()
+        {
+            return before.clone();
+        }
+        let background = control.spawn(Arc::clone(&plane).keep_fresh());
+        Running {
+            plane,
+            _background: Arc::new(Aborted(background.abort_handle())),
+        }
+    }
+
+    /// Answers a question. Does not wait and takes no lock when the token is remembered or the key
+    /// is held; else it waits for one fetch at most, which is bounded by the issuer's `timeout`.
+    ///
+    /// `client`: whom a fetch on demand is charged to.
+    ///
+    /// # Errors
+    /// `keys_unavailable` where it cannot be known at present.
+    pub async fn answer(
+        &self,
+        ask: &Ask,
+        client: &Peer,
+        now: UnixTime,
+    ) -> Result<Answer, Unavailable> {
+        match ask {
+            Ask::Recall(digest) => {
+                let planes = self.planes.load();
+                let found = self.tokens.recall(digest, now, |issuer, generation| {
+                    let running = planes.get(&issuer);
+                    running.is_some_and(|running| running.plane.stands(generation))
+                });
+                let counts = self.metrics.token_cache();
+                match &found {
+                    Some(_) => counts.hits.add_one(),
+                    None => counts.misses.add_one(),
+                }
+                Ok(Answer::Recalled(found))
+            }
+            Ask::Keys {
+                issuer,
+                key_id,
+                algorithm,
+            } => {
+                let plane = {
+                    let planes = self.planes.load();
+                    planes
+                        .get(&issuer.id)
+                        .map(|running| Arc::clone(&running.plane))
+                };
+                let Some(plane) = plane else {
+                    // A request that began before a reload took its issuer away.
+                    return Err(Unavailable {
+                        reason: Reason::KeysUnavailable,
+                        detail: format!("issuer {} is no longer configured", issuer.name).into(),
+                        retry_after: None,
+                    });
+                };
+                let keys = plane.keys(key_id.as_deref(), *algorithm, client).await?;
+                Ok(Answer::Keys(keys))
+            }
+            Ask::Remember(digest, token) => {
+                self.tokens.remember(digest, Arc::clone(token), now);
+                Ok(Answer::Remembered)
+            }
+        }
+    }
+
+    /// How each issuer stands, by name.
+    #[must_use]
+    pub fn status(&self, now: UnixTime) -> Vec<IssuerStatus> {
+        let held = i64::try_from(self.tokens.len()).unwrap_or(i64::MAX);
+        self.metrics.token_cache().entries.set(held);
+        let planes = self.planes.load();
+        let mut all: Vec<_> = planes
+            .values()
+            .map(|running| running.plane.status(now))
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jwks::tests::{peer, settings};
+    use super::*;
+    use crate::pdp::TokenDigest;
+    use crate::pdp::policy::Algorithm;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_000_000);
+
+    fn closed(path: &str) -> Settings {
+        // Port 1 of this machine: refused at once.
+        settings(KeySource::Uri(format!("http://127.0.0.1:1/{path}").into()))
+    }
+
+    fn planes(pip: &Pip) -> Vec<Arc<Plane>> {
+        let planes = pip.planes.load();
+        planes
+            .values()
+            .map(|running| Arc::clone(&running.plane))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_reload_keeps_what_did_not_change() {
+        let pip = Pip::new(Metrics::new(NOW));
+        let control = tokio::runtime::Handle::current();
+        pip.replace(vec![closed("a")], &control);
+        let first = planes(&pip);
+        let mut slower = closed("a");
+        slower.timeout = Duration::from_secs(9);
+        pip.replace(vec![slower], &control);
+        let second = planes(&pip);
+        assert!(
+            Arc::ptr_eq(&first[0], &second[0]),
+            "other timeouts, the same keys"
+        );
+        pip.replace(vec![closed("b")], &control);
+        let third = planes(&pip);
+        assert!(
+            !Arc::ptr_eq(&first[0], &third[0]),
+            "another source, nothing is kept"
+        );
+        pip.replace(Vec::new(), &control);
+        assert!(pip.status(NOW).is_empty());
+        drop((second, third));
+        // The background and the last fetch let go of it.
+        let began = std::time::Instant::now();
+        while Arc::strong_count(&first[0]) > 1 {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "something still holds it"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_is_said_to_be_unknown() {
+        let metrics = Metrics::new(NOW);
+        let pip = Pip::new(Arc::clone(&metrics));
+        let client = peer("192.0.2.1:1");
+        let recall = Ask::Recall(TokenDigest([1; 32]));
+        let answer = pip.answer(&recall, &client, NOW).await;
+        assert!(matches!(answer, Ok(Answer::Recalled(None))));
+        assert_eq!(metrics.token_cache().misses.value(), 1);
+        let settings = closed("a");
+        let keys = Ask::Keys {
+            issuer: Arc::clone(&settings.issuer),
+            key_id: Some("a".into()),
+            algorithm: Algorithm::Es256,
+        };
+        let gone = pip.answer(&keys, &client, NOW).await.unwrap_err();
+        assert_eq!(gone.reason, Reason::KeysUnavailable);
+        pip.replace(vec![settings], &tokio::runtime::Handle::current());
+        let down = pip.answer(&keys, &client, NOW).await.unwrap_err();
+        assert_eq!(down.reason, Reason::KeysUnavailable);
+        assert!(down.detail.contains("127.0.0.1:1"), "{}", down.detail);
+        let status = pip.status(NOW);
+        assert_eq!(status.len(), 1);
+        assert!(status[0].required && !status[0].ready && status[0].degraded);
+        let text = metrics.render(NOW);
+        let line = "portcullis_issuer_fetches_total{issuer=\"main\",result=\"unreachable\"} ";
+        assert!(text.contains(line), "{text}");
+    }
 }

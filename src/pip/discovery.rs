@@ -1,0 +1,86 @@
+//! Metadata of an authorization server (RFC 8414, OpenID Connect Discovery 1.0), as far as it
+//! leads to keys.
+
+use serde::Deserialize;
+
+use super::address::Address;
+use super::fetch::Failure;
+use crate::telemetry::metrics::FetchResult;
+
+/// The members that matter. A member that comes twice is an error.
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// The address of the keys.
+///
+/// `issuer` of the metadata must be the configured one byte for byte (RFC 8414 s3.3, KEY-01):
+/// else whoever answers at the well-known address could speak for another.
+pub(super) fn keys_address(
+    metadata: &[u8],
+    issuer: &str,
+    hosts: &[Box<str>],
+) -> Result<Address, Failure> {
+    let failed = |detail: String| Failure::new(FetchResult::Metadata, detail);
+    let metadata: Metadata = serde_json::from_slice(metadata)
+        .map_err(|error| failed(format!("the metadata cannot be read: {error}")))?;
+    if metadata.issuer != issuer {
+        return Err(failed(format!(
+            "the metadata is of issuer {:?}, the configuration says {issuer:?}",
+            metadata.issuer
+        )));
+    }
+    Address::learned(&metadata.jwks_uri, issuer, hosts).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(metadata: &str) -> Result<Address, Failure> {
+        keys_address(metadata.as_bytes(), "https://as.example", &[])
+    }
+
+    #[test]
+    fn the_issuer_must_be_the_same_byte_for_byte() {
+        // KEY-01
+        let good = r#"{"issuer":"https://as.example","jwks_uri":"https://as.example/k","x":1}"#;
+        assert_eq!(&*read(good).unwrap().target, "/k");
+        for other in [
+            "https://as.example/",
+            "https://AS.example",
+            "https://evil.example",
+            "",
+        ] {
+            let metadata = good.replacen("https://as.example", other, 1);
+            let failure = read(&metadata).unwrap_err();
+            assert_eq!(failure.result, FetchResult::Metadata);
+            assert!(
+                failure.detail.contains(&format!("{other:?}")),
+                "{}",
+                failure.detail
+            );
+            assert!(
+                failure.detail.contains("\"https://as.example\""),
+                "both names"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_metadata_leads_nowhere() {
+        for bad in [
+            "",
+            "<html>",
+            "{}",
+            r#"{"issuer":"https://as.example"}"#,
+            r#"{"issuer":["https://as.example"],"jwks_uri":"https://as.example/k"}"#,
+            r#"{"issuer":"https://evil","issuer":"https://as.example","jwks_uri":"https://as.example/k"}"#,
+            r#"{"issuer":"https://as.example","jwks_uri":"https://evil.example/k"}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}
