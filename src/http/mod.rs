@@ -1,5 +1,7 @@
 //! HTTP towards clients, and the header rules of both directions.
 
+pub mod fields;
+
 use std::time::Duration;
 
 /// Bounds of a listener's HTTP; each has a reason code when it is hit.
@@ -38,3 +40,11 @@ impl Default for Limits {
         }
     }
 }
+
+pub mod body;
+pub mod connection;
+pub mod interaction;
+mod io;
+mod raw;
+pub mod respond;
+mod track;

@@ -1,0 +1,350 @@
+//! Bodies in both directions: bounded, timed, counted, and never held as a whole.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, Sleep};
+
+use super::track::InFlight;
+use crate::refusal::Reason;
+
+/// Any error of a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a request body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    #[error("the body is longer than allowed")]
+    TooLarge,
+    /// Nothing came for too long.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// The connection or its framing broke.
+    #[error("the body broke off: {0}")]
+    Broken(hyper::Error),
+}
+
+/// Tells, after the fact, whether it was the client's body that failed: an error of the upstream
+/// that it caused is 413, 408 or 400 and never 502.
+#[derive(Debug, Clone, Default)]
+pub struct FailureHandle(Rc<Cell<Option<Reason>>>);
+
+impl FailureHandle {
+    /// The cause, if the body failed.
+    #[must_use]
+    pub fn cause(&self) -> Option<Reason> {
+        self.0.get()
+    }
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub struct RequestBody {
+    inner: hyper::body::Incoming,
+    limit: u64,
+    timeout: Duration,
+    read: Rc<Cell<u64>>,
+    whole: Rc<Cell<bool>>,
+    failure: FailureHandle,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When something last came, or was first waited for.
+    since: Option<Instant>,
+}
+
+impl RequestBody {
+    /// A body under these bounds.
+    #[must_use]
+    pub fn new(inner: hyper::body::Incoming, limit: u64, timeout: Duration) -> Self {
+        Self {
+            inner,
+            limit,
+            timeout,
+            read: Rc::default(),
+            whole: Rc::default(),
+            failure: FailureHandle::default(),
+            timer: None,
+            since: None,
+        }
+    }
+
+    /// Other bounds: those of the route.
+    pub fn set_bounds(&mut self, limit: u64, timeout: Duration) {
+        self.limit = limit;
+        self.timeout = timeout;
+    }
+
+    /// Whether the length that the client declared is above the limit.
+    #[must_use]
+    pub fn declared_too_large(&self) -> bool {
+        self.inner.size_hint().lower() > self.limit
+    }
+
+    /// Bytes read so far, readable after the body is gone.
+    #[must_use]
+    pub fn counter(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.read)
+    }
+
+    /// Whether all of it was read, readable after the body is gone.
+    #[must_use]
+    pub fn read_whole(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.whole)
+    }
+
+    /// See [`FailureHandle`].
+    #[must_use]
+    pub fn failure_handle(&self) -> FailureHandle {
+        self.failure.clone()
+    }
+
+    fn fail(
+        &mut self,
+        reason: Reason,
+        error: BodyError,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.failure.0.set(Some(reason));
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.since = None;
+                self.whole.set(self.inner.is_end_stream());
+                if let Some(data) = frame.data_ref() {
+                    let read = self.read.get().saturating_add(data.len() as u64);
+                    self.read.set(read);
+                    if read > self.limit {
+                        return self.fail(Reason::BodyTooLarge, BodyError::TooLarge);
+                    }
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(Reason::RequestMalformed, BodyError::Broken(error))
+            }
+            Poll::Ready(None) => {
+                self.whole.set(true);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                // The timer is set once and looked at when it fires: pieces that come do not
+                // touch it.
+                let since = *self.since.get_or_insert_with(Instant::now);
+                let due = since + self.timeout;
+                let timer = self
+                    .timer
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+                loop {
+                    ready!(timer.as_mut().poll(cx));
+                    if Instant::now() >= due {
+                        return self.fail(Reason::RequestTooSlow, BodyError::TooSlow);
+                    }
+                    timer.as_mut().reset(due);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// How an answer's body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Bytes handed to the connection.
+    pub bytes: u64,
+    /// Whether it was all of it.
+    pub complete: bool,
+}
+
+enum Content {
+    Empty,
+    Full(Bytes),
+    Streamed(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+}
+
+/// The body of an answer.
+pub struct AnswerBody {
+    content: Content,
+    bytes: u64,
+    deadline: Option<Pin<Box<Sleep>>>,
+    on_end: Option<Box<dyn FnOnce(End)>>,
+    held: Option<InFlight>,
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerBody")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AnswerBody {
+    fn of(content: Content) -> Self {
+        Self {
+            content,
+            bytes: 0,
+            deadline: None,
+            on_end: None,
+            held: None,
+        }
+    }
+
+    /// None.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::of(Content::Empty)
+    }
+
+    /// These bytes.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::of(Content::Full(bytes.into()))
+    }
+
+    /// Another body, as it comes.
+    #[must_use]
+    pub fn streamed<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if body.is_end_stream() {
+            Self::empty()
+        } else {
+            Self::of(Content::Streamed(Box::pin(body.map_err(Into::into))))
+        }
+    }
+
+    /// Runs once, when the body ended, failed or was dropped.
+    pub fn on_end(&mut self, then: impl FnOnce(End) + 'static) {
+        self.on_end = Some(Box::new(then));
+    }
+
+    /// Cuts a stream off at this moment.
+    pub fn until(&mut self, deadline: Instant) {
+        if matches!(self.content, Content::Streamed(_)) {
+            self.deadline = Some(Box::pin(tokio::time::sleep_until(deadline)));
+        }
+    }
+
+    /// The connection is busy with it until it ends.
+    pub(super) fn hold(&mut self, in_flight: InFlight) {
+        self.held = Some(in_flight);
+    }
+
+    /// The bytes, where they are all here.
+    pub(super) fn into_full(mut self) -> Option<Bytes> {
+        match std::mem::replace(&mut self.content, Content::Empty) {
+            Content::Full(bytes) => Some(bytes),
+            Content::Empty | Content::Streamed(_) => None,
+        }
+    }
+
+    fn end(&mut self, complete: bool) {
+        if let Some(then) = self.on_end.take() {
+            then(End {
+                bytes: self.bytes,
+                complete,
+            });
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Some(deadline) = &mut this.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            this.end(false);
+            return Poll::Ready(Some(Err(
+                "the token expired while the answer was sent".into()
+            )));
+        }
+        match &mut this.content {
+            Content::Empty => {
+                this.end(true);
+                Poll::Ready(None)
+            }
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                this.bytes = bytes.len() as u64;
+                this.end(true);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Content::Streamed(body) => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                match &frame {
+                    Some(Ok(frame)) => {
+                        if let Some(data) = frame.data_ref() {
+                            this.bytes = this.bytes.saturating_add(data.len() as u64);
+                        }
+                        if body.is_end_stream() {
+                            this.end(true);
+                        }
+                    }
+                    Some(Err(_)) => this.end(false),
+                    None => this.end(true),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(_) => false,
+            Content::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Streamed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        // hyper never polls a body that is at its end from the start.
+        let complete = self.is_end_stream();
+        self.end(complete);
+    }
+}

@@ -1,0 +1,295 @@
+//! One connection of a client, from the handshake to its end: everything that hyper's server does,
+//! under our bounds.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::Limits;
+use super::body::{AnswerBody, RequestBody};
+use super::io::ClientIo;
+use super::respond::{self, Manner};
+use super::track::{Phase, Track};
+use super::{interaction, raw};
+use crate::pdp::{InteractionId, UnixTime};
+use crate::refusal::{Reason, Refusal};
+
+/// An answer to bytes that never became a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RawAnswer {
+    /// Its row.
+    pub reason: Reason,
+    /// The id it carries.
+    pub interaction_id: InteractionId,
+}
+
+/// What serving a connection needs.
+pub struct Params {
+    /// Bounds.
+    pub limits: Limits,
+    /// Whether reason codes stand in bodies.
+    pub disclose: bool,
+    /// Now.
+    pub now: fn() -> UnixTime,
+    /// Told of each answer to bytes that never became a request, for its log line.
+    pub on_raw: Arc<dyn Fn(RawAnswer) + Send + Sync>,
+}
+
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Params")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tasks of HTTP/2 streams stay on their connection's thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// hyper's largest read from the socket at once, where the header bound is not above it: bodies
+/// are read through the same buffer.
+const READ_BUFFER: usize = 64 * 1024;
+/// HTTP/2 flow control: what a client may send ahead, a stream and a connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How much longer than the listener's bound a header section of HTTP/2 may be before the library
+/// answers it itself, without our headers: below that the answer is ours.
+const OWN_431: u32 = 8;
+/// How long a connection that was told to end may take when it is idle.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves a connection to its end. `drained` resolves when the process wants it to end: what is
+/// under way finishes, and nothing follows.
+pub async fn serve<IO, S, F, D>(io: IO, http2: bool, params: Params, drained: D, service: S)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Fn(Request<RequestBody>) -> F + 'static,
+    F: Future<Output = Response<AnswerBody>> + 'static,
+    D: Future<Output = ()>,
+{
+    let Params {
+        limits,
+        disclose,
+        now,
+        on_raw,
+    } = params;
+    let track = Track::new(http2);
+    let replace = Box::new(move |reason| {
+        let interaction_id = interaction::fresh();
+        on_raw(RawAnswer {
+            reason,
+            interaction_id,
+        });
+        let manner = Manner {
+            disclose,
+            close: true,
+            is_head: false,
+            now: now(),
+        };
+        raw::bytes(respond::refusal(
+            &Refusal::new(reason),
+            interaction_id,
+            manner,
+        ))
+    });
+    let io = TokioIo::new(ClientIo::new(io, Arc::clone(&track), replace));
+    let service = Rc::new(service);
+    let tracked = Arc::clone(&track);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let in_flight = tracked.begin();
+        let track = Arc::clone(&tracked);
+        let service = Rc::clone(&service);
+        let is_head = request.method() == http::Method::HEAD;
+        let version = request.version();
+        let body_open = !http_body::Body::is_end_stream(request.body());
+        async move {
+            let request =
+                request.map(|body| RequestBody::new(body, limits.body_bytes, limits.body_timeout));
+            let read_whole = request.body().read_whole();
+            let too_large =
+                version == Version::HTTP_2 && header_bytes(&request) > limits.header_bytes;
+            let answer = if too_large {
+                Ok(own(Reason::FieldsTooLarge, disclose, is_head, now))
+            } else {
+                AssertUnwindSafe(service(request)).catch_unwind().await
+            };
+            let mut answer = answer.unwrap_or_else(|_| {
+                tracing::error!(
+                    "a request panicked; it was not answered by anything else than 500"
+                );
+                own(Reason::Internal, disclose, is_head, now)
+            });
+            if version < Version::HTTP_2 && body_open && !read_whole.get() {
+                track.set_linger();
+            }
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                track.set_upgraded();
+            }
+            answer.body_mut().hold(in_flight);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    if http2 {
+        let connection = http2::Builder::new(Local)
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(
+                u32::try_from(limits.header_bytes)
+                    .unwrap_or(u32::MAX)
+                    .saturating_mul(OWN_431),
+            )
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(64 * 1024)
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(100)
+            .serve_connection(io, service);
+        let connection = std::pin::pin!(connection);
+        drive(
+            connection,
+            http2::Connection::graceful_shutdown,
+            &track,
+            limits,
+            drained,
+        )
+        .await;
+    } else {
+        let connection = http1::Builder::new()
+            .auto_date_header(false)
+            .half_close(false)
+            .max_buf_size(limits.header_bytes.max(READ_BUFFER))
+            .max_header_size(limits.header_bytes)
+            .serve_connection(io, service)
+            .with_upgrades();
+        let connection = std::pin::pin!(connection);
+        drive(
+            connection,
+            http1::UpgradeableConnection::graceful_shutdown,
+            &track,
+            limits,
+            drained,
+        )
+        .await;
+    }
+}
+
+/// Polls a connection to its end beside its one timer. The timer is not touched when a request
+/// comes or goes: when it fires, it looks at what the connection is doing.
+async fn drive<C, E>(
+    mut connection: Pin<&mut C>,
+    graceful_shutdown: fn(Pin<&mut C>),
+    track: &Track,
+    limits: Limits,
+    drained: impl Future<Output = ()>,
+) where
+    C: Future<Output = Result<(), E>>,
+    E: std::error::Error,
+{
+    let mut drained = std::pin::pin!(drained.fuse());
+    let first = limits
+        .header_timeout
+        .min(limits.idle_timeout)
+        .min(limits.body_timeout);
+    let mut timer = std::pin::pin!(tokio::time::sleep(first));
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = &mut drained => {
+                ending = true;
+                graceful_shutdown(connection.as_mut());
+            }
+            () = timer.as_mut() => {
+                let (since, limit) = match track.phase() {
+                    Phase::Busy => (Instant::now(), first),
+                    Phase::Idle(since) if ending => (since, limits.idle_timeout.min(GRACE)),
+                    Phase::Idle(since) => (since, limits.idle_timeout),
+                    Phase::Head(since) => (since, limits.header_timeout),
+                    Phase::Blocked(since) => (since, limits.body_timeout),
+                };
+                let due = since + limit;
+                if Instant::now() < due {
+                    // Never later than the shortest bound of a phase that may begin meanwhile.
+                    timer.as_mut().reset(due.min(Instant::now() + first));
+                    continue;
+                }
+                match track.phase() {
+                    Phase::Busy => {}
+                    Phase::Blocked(_) => {
+                        tracing::debug!("a client does not read its answer");
+                        return;
+                    }
+                    Phase::Head(_) if track.is_too_slow() => return,
+                    Phase::Head(_) => track.set_too_slow(),
+                    Phase::Idle(_) if ending => return,
+                    Phase::Idle(_) => {
+                        ending = true;
+                        graceful_shutdown(connection.as_mut());
+                    }
+                }
+                timer.as_mut().reset(Instant::now() + GRACE.min(first));
+            }
+        }
+    }
+}
+
+fn own(
+    reason: Reason,
+    disclose: bool,
+    is_head: bool,
+    now: fn() -> UnixTime,
+) -> Response<AnswerBody> {
+    let manner = Manner {
+        disclose,
+        close: false,
+        is_head,
+        now: now(),
+    };
+    respond::refusal(&Refusal::new(reason), interaction::fresh(), manner)
+}
+
+/// The size of a header section as HTTP/2 counts it (RFC 9113 s6.5.2).
+fn header_bytes<B>(request: &Request<B>) -> usize {
+    const OVERHEAD: usize = 32;
+    let fields = request.headers().iter().map(|(name, value)| {
+        name.as_str()
+            .len()
+            .saturating_add(value.len())
+            .saturating_add(OVERHEAD)
+    });
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    fields.fold(target, usize::saturating_add)
+}

@@ -1,0 +1,389 @@
+//! The header rules of both directions, without input or output.
+//!
+//! What a client sends is cleaned before anything of ours is added, so that no client can remove
+//! or forge what the upstream is told (FWD-01, HTTP-01). Names are compared folded: the case gone,
+//! and everything that is neither letter nor digit a `-`, since servers behind CGI, WSGI and PHP
+//! cannot tell `X_Auth_User`, `X.Auth.User` and `X-Auth-User` apart.
+
+mod forwarded;
+mod response;
+#[cfg(test)]
+mod tests;
+
+pub use forwarded::{Received, identify, routed_by_us};
+pub use response::{response_fields, response_trailers};
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::pdp::policy::{Access, ForwardRules, Route};
+
+/// `x-fapi-interaction-id`.
+pub const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
+
+/// Removed from every request. With a `*` at the end: every name that begins so.
+const ALWAYS: &[&str] = &[
+    // Hop by hop (RFC 9110 s7.6.1), and framing, which is made anew (HTTP-03).
+    "connection",
+    "content-length",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-*",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    // `Proxy` would become HTTP_PROXY behind CGI.
+    "proxy",
+    // A proof is for us alone, whatever `forward.authorization` says.
+    "dpop",
+    // What only a gate may say of a client.
+    "client-cert*",
+    "x-client-cert*",
+    "ssl-*",
+    "x-ssl-*",
+    "x-amzn-mtls-*",
+    "forwarded",
+    "x-forwarded",
+    "x-forwarded-*",
+    "x-real-ip",
+    // What would make the upstream judge another request than we did.
+    "x-envoy-*",
+    "x-original-*",
+    "x-rewrite-*",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    // What we set ourselves.
+    "host",
+    "x-fapi-interaction-id",
+];
+
+/// Fields that a `Connection` line cannot remove: they were judged, or they say what the content
+/// is. Ours are added after the removal, so no line reaches them.
+const NOT_NOMINATED: &[HeaderName] = &[
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::HOST,
+    header::SET_COOKIE,
+    header::VARY,
+    header::VIA,
+];
+
+/// The letter or digit itself, in lower case, or `-`.
+const fn fold(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() {
+        byte.to_ascii_lowercase()
+    } else {
+        b'-'
+    }
+}
+
+/// A name to remove, folded.
+#[derive(Debug, Clone)]
+struct Pattern {
+    name: Box<[u8]>,
+    prefix: bool,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        let (name, prefix) = match text.strip_suffix('*') {
+            Some(name) => (name, true),
+            None => (text, false),
+        };
+        Self {
+            name: name.bytes().map(fold).collect(),
+            prefix,
+        }
+    }
+
+    fn takes(&self, name: &[u8]) -> bool {
+        (self.prefix && name.len() >= self.name.len() || name.len() == self.name.len())
+            && self
+                .name
+                .iter()
+                .zip(name)
+                .all(|(ours, theirs)| *ours == fold(*theirs))
+    }
+}
+
+/// What a route does to the fields of its requests, worked out once.
+#[derive(Debug)]
+pub struct FieldRules {
+    /// Patterns by the first letter of what they take, so that most names meet none or few.
+    by_first: Vec<Vec<Pattern>>,
+    /// Takes every name: a strip pattern that is `*` alone.
+    all: bool,
+    authorization: bool,
+    host: Option<HeaderValue>,
+    /// Names under `require_headers`: judged, so not to be nominated away.
+    judged: Vec<HeaderName>,
+}
+
+/// 26 letters, ten digits, and the `-`.
+const FIRSTS: usize = 37;
+
+fn slot(name: &[u8]) -> usize {
+    match name.first().map(|byte| fold(*byte)) {
+        Some(letter @ b'a'..=b'z') => usize::from(letter - b'a'),
+        Some(digit @ b'0'..=b'9') => 26 + usize::from(digit - b'0'),
+        Some(_) | None => FIRSTS - 1,
+    }
+}
+
+impl FieldRules {
+    /// The rules of a route.
+    #[must_use]
+    pub fn of(route: &Route) -> Self {
+        let judged = match &route.access {
+            Access::Open => Vec::new(),
+            Access::Policy(policy) => policy.require_headers.clone(),
+        };
+        Self::new(&route.forward, judged)
+    }
+
+    /// The rules of a `[forward]` table; `judged` are fields that the policy looks at.
+    #[must_use]
+    pub fn new(rules: &ForwardRules, judged: Vec<HeaderName>) -> Self {
+        let mut by_first = vec![Vec::new(); FIRSTS];
+        let mut all = false;
+        let given = rules.strip.iter().map(|name| &**name);
+        let ours = rules.headers.iter().map(|(name, _)| name.as_str());
+        let token = (!rules.authorization).then_some("authorization");
+        for text in ALWAYS.iter().copied().chain(token).chain(given).chain(ours) {
+            let pattern = Pattern::new(text);
+            if pattern.name.is_empty() {
+                all |= pattern.prefix;
+            } else if let Some(list) = by_first.get_mut(slot(&pattern.name)) {
+                list.push(pattern);
+            }
+        }
+        Self {
+            by_first,
+            all,
+            authorization: rules.authorization,
+            host: rules
+                .host
+                .as_deref()
+                .and_then(|host| HeaderValue::from_str(host).ok()),
+            judged,
+        }
+    }
+
+    /// `Host` towards the upstream, where it is not the client's.
+    #[must_use]
+    pub const fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
+    /// Whether a field of this name from the client goes no further, whatever its spelling.
+    #[must_use]
+    pub fn removes(&self, name: &HeaderName) -> bool {
+        let bytes = name.as_str().as_bytes();
+        if self.all || self.patterns(bytes).any(|pattern| pattern.takes(bytes)) {
+            return true;
+        }
+        // Where the token travels on, only the one that was judged does: not another spelling.
+        self.authorization
+            && name != header::AUTHORIZATION
+            && Pattern::new("authorization").takes(bytes)
+    }
+
+    fn patterns(&self, name: &[u8]) -> impl Iterator<Item = &Pattern> {
+        self.by_first.get(slot(name)).into_iter().flatten()
+    }
+}
+
+/// The fields of a client's request that go on, in their order; nothing of ours is among them yet.
+///
+/// Cookie crumbs become one line (RFC 9113 s8.2.3). `TE: trailers` and the names of allowed
+/// trailers stay, as hop-by-hop fields of the next hop.
+#[must_use]
+pub fn request_fields(from: &HeaderMap, rules: &FieldRules) -> HeaderMap {
+    // Room for what is added: host, id, Via, four of forwarding, framing, and a few of identity.
+    let mut to = HeaderMap::with_capacity(from.len().saturating_add(16));
+    let nominated = Nominated::of(from, &rules.judged);
+    let mut cookies = 0_usize;
+    for (name, value) in from {
+        if rules.removes(name) || nominated.names(name) {
+            continue;
+        }
+        if name == header::COOKIE {
+            cookies = cookies.saturating_add(1);
+        }
+        to.append(name, value.clone());
+    }
+    if cookies > 1 {
+        join_cookies(&mut to);
+    }
+    let trailers = from
+        .get_all(header::TE)
+        .iter()
+        .flat_map(elements)
+        .any(|element| element.eq_ignore_ascii_case("trailers"));
+    if trailers {
+        to.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    trailer_names(from, &mut to, |name| request_trailer(name, rules));
+    to
+}
+
+/// The fields of a request's trailer section that go on (HTTP-18).
+#[must_use]
+pub fn request_trailers(from: &HeaderMap, rules: &FieldRules) -> HeaderMap {
+    filtered(from, |name| request_trailer(name, rules))
+}
+
+fn request_trailer(name: &HeaderName, rules: &FieldRules) -> bool {
+    !rules.removes(name) && !not_in_trailers(name) && !rules.judged.contains(name)
+}
+
+/// Framing, routing, authentication, control and content fields mean nothing in trailers, or
+/// something dangerous to a server that merges them (RFC 9110 s6.5.1).
+fn not_in_trailers(name: &HeaderName) -> bool {
+    const NEVER: &[&str] = &[
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expires",
+        "host",
+        "if-*",
+        "location",
+        "max-forwards",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
+    ];
+    listed(NEVER, name)
+}
+
+/// Whether a folded name is in a list of folded names and prefixes.
+fn listed(list: &[&str], name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    list.iter().any(|entry| {
+        let (entry, prefix) = match entry.strip_suffix('*') {
+            Some(entry) => (entry, true),
+            None => (*entry, false),
+        };
+        (entry.len() == name.len() || prefix && entry.len() <= name.len())
+            && entry.bytes().zip(name).all(|(a, b)| a == fold(*b))
+    })
+}
+
+fn filtered(from: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let mut to = HeaderMap::with_capacity(from.len());
+    for (name, value) in from {
+        if keep(name) {
+            to.append(name, value.clone());
+        }
+    }
+    to
+}
+
+/// `Trailer` with those of its names that will pass: hyper sends no trailer that it does not name.
+fn trailer_names(from: &HeaderMap, to: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    if !from.contains_key(header::TRAILER) {
+        return;
+    }
+    let mut names = String::new();
+    for element in from.get_all(header::TRAILER).iter().flat_map(elements) {
+        let Ok(name) = HeaderName::from_bytes(element.as_bytes()) else {
+            continue;
+        };
+        if keep(&name) {
+            if !names.is_empty() {
+                names.push_str(", ");
+            }
+            names.push_str(name.as_str());
+        }
+    }
+    if !names.is_empty()
+        && let Ok(value) = HeaderValue::try_from(names)
+    {
+        to.insert(header::TRAILER, value);
+    }
+}
+
+fn join_cookies(fields: &mut HeaderMap) {
+    let mut joined = Vec::new();
+    for crumb in fields.get_all(header::COOKIE) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    // Values with `; ` between them are a value; should that ever fail, the lines stay as they are.
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        fields.insert(header::COOKIE, value);
+    }
+}
+
+/// The elements of a comma-separated line; none of one that is not ASCII.
+fn elements(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|element| !element.is_empty())
+}
+
+/// Names that `Connection` lines declare to be hop by hop, less those that they may not.
+struct Nominated<'a> {
+    fields: &'a HeaderMap,
+    judged: &'a [HeaderName],
+    any: bool,
+}
+
+impl<'a> Nominated<'a> {
+    fn of(fields: &'a HeaderMap, judged: &'a [HeaderName]) -> Self {
+        let any = fields
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(elements)
+            .any(|element| {
+                !["close", "keep-alive", "upgrade", "te"]
+                    .iter()
+                    .any(|usual| element.eq_ignore_ascii_case(usual))
+            });
+        Self {
+            fields,
+            judged,
+            any,
+        }
+    }
+
+    fn names(&self, name: &HeaderName) -> bool {
+        self.any
+            && !NOT_NOMINATED.contains(name)
+            && !self.judged.contains(name)
+            && self
+                .fields
+                .get_all(header::CONNECTION)
+                .iter()
+                .flat_map(elements)
+                .any(|element| element.eq_ignore_ascii_case(name.as_str()))
+    }
+}

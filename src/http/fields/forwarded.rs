@@ -1,0 +1,137 @@
+//! What the upstream is told by us: who asked, through whom, and for what.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::Version;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::{INTERACTION_ID, elements};
+use crate::pdp::InteractionId;
+
+/// Our name in `Via`: a pseudonym, no host name of ours (RFC 9110 s7.6.3).
+const PSEUDONYM: &str = "portcullis";
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// How a request came to us.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// Address of the client's end.
+    pub client: IpAddr,
+    /// `https`, or what the listener speaks.
+    pub scheme: &'static str,
+    /// Host and port as the client named them; empty if it named none.
+    pub authority: &'a str,
+    /// The HTTP version that the client spoke.
+    pub version: Version,
+    /// The id of the exchange.
+    pub interaction_id: InteractionId,
+}
+
+/// Sets what is ours: `Host`, `Via`, `Forwarded` and its older kin, the interaction id, and the
+/// identity headers of the permit. Must be called after the client's fields were cleaned.
+///
+/// `host` is the value of `Host`.
+pub fn identify(
+    fields: &mut HeaderMap,
+    received: &Received<'_>,
+    host: HeaderValue,
+    identity: &[(HeaderName, HeaderValue)],
+) {
+    fields.insert(header::HOST, host);
+    fields.insert(INTERACTION_ID, received.interaction_id.to_header());
+    let via = match received.version {
+        Version::HTTP_10 => "1.0 portcullis",
+        Version::HTTP_2 => "2 portcullis",
+        _ => "1.1 portcullis",
+    };
+    // A line of its own at the end: the same list as one line (RFC 9110 s5.3).
+    fields.append(header::VIA, HeaderValue::from_static(via));
+    if let Some(value) = forwarded(received) {
+        fields.insert(header::FORWARDED, value);
+    }
+    if let Ok(value) = HeaderValue::try_from(received.client.to_canonical().to_string()) {
+        fields.insert(X_FORWARDED_FOR, value);
+    }
+    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(received.scheme));
+    if !received.authority.is_empty()
+        && let Ok(value) = HeaderValue::from_str(received.authority)
+    {
+        fields.insert(X_FORWARDED_HOST, value);
+    }
+    for (name, value) in identity {
+        fields.insert(name, value.clone());
+    }
+}
+
+/// RFC 7239 s4: an IPv6 address in brackets, and in quotes since neither bracket nor colon may
+/// stand in a token (s6.1); likewise a host with its port.
+fn forwarded(received: &Received<'_>) -> Option<HeaderValue> {
+    let mut line = String::with_capacity(96);
+    let written = match received.client.to_canonical() {
+        IpAddr::V4(address) => write!(line, "for={address}"),
+        IpAddr::V6(address) => write!(line, "for=\"[{address}]\""),
+    };
+    // Writing to a string does not fail.
+    written.ok()?;
+    line.push_str(";proto=");
+    line.push_str(received.scheme);
+    let host = received.authority;
+    if !host.is_empty() {
+        line.push_str(";host=");
+        if host.bytes().all(is_token) {
+            line.push_str(host);
+        } else {
+            line.push('"');
+            // An authority holds neither quotes nor backslashes; if it did, they must not close it.
+            line.extend(host.chars().filter(|c| !matches!(c, '"' | '\\')));
+            line.push('"');
+        }
+    }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(line)).ok()
+}
+
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// More gates in a row than anybody builds on purpose: an outer one, an inner one, a sidecar.
+const MOST_GATES: usize = 4;
+
+/// Whether a request goes in circles: its `Via` names gates like us more often than a chain of
+/// them explains (RFC 9110 s7.6.3, HTTP-19). One gate behind another is no loop.
+#[must_use]
+pub fn routed_by_us(fields: &HeaderMap) -> bool {
+    fields
+        .get_all(header::VIA)
+        .iter()
+        .flat_map(elements)
+        .filter(|element| {
+            element
+                .split_ascii_whitespace()
+                .nth(1)
+                .is_some_and(|by| by.eq_ignore_ascii_case(PSEUDONYM))
+        })
+        .count()
+        > MOST_GATES
+}

@@ -1,0 +1,418 @@
+use http::Version;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use proptest::prelude::*;
+
+use super::*;
+use crate::pdp::InteractionId;
+use crate::pdp::policy::{Fact, ForwardRules};
+
+fn forward() -> ForwardRules {
+    ForwardRules {
+        authorization: false,
+        host: None,
+        strip: vec!["x-internal-*".into(), "X_Secret".into()],
+        headers: vec![(HeaderName::from_static("x-auth-user"), Fact::RouteName)],
+    }
+}
+
+fn rules() -> FieldRules {
+    FieldRules::new(&forward(), vec![HeaderName::from_static("x-judged")])
+}
+
+fn map(lines: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in lines {
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    map
+}
+
+fn lines(map: &HeaderMap) -> Vec<(String, String)> {
+    map.iter()
+        .map(|(name, value)| {
+            (
+                name.as_str().to_owned(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
+        .collect()
+}
+
+fn passed(lines_in: &[(&str, &str)]) -> Vec<(String, String)> {
+    lines(&request_fields(&map(lines_in), &rules()))
+}
+
+#[test]
+fn what_only_a_gate_may_say_never_passes() {
+    // FWD-01, FWD-09, HTTP-17, the header-alias class
+    for name in [
+        "Authorization",
+        "DPoP",
+        "Client-Cert",
+        "Client-Cert-Chain",
+        "client_cert",
+        "X-Client-Cert",
+        "X-Client.Cert.Der",
+        "X-Forwarded-For",
+        "X_Forwarded_For",
+        "x.forwarded.host",
+        "X-Forwarded-Client-Cert",
+        "x-forwarded",
+        "Forwarded",
+        "X-Real-IP",
+        "x_real_ip",
+        "X-SSL-Client-Verify",
+        "SSL-Client-Cert",
+        "SSL_CLIENT_S_DN",
+        "X-Amzn-Mtls-Clientcert",
+        "X-Original-URL",
+        "x_original_uri",
+        "X-Rewrite-URL",
+        "x-envoy-original-path",
+        "X-HTTP-Method-Override",
+        "X_HTTP_Method",
+        "x-method-override",
+        "X-Auth-User",
+        "X_Auth_User",
+        "x.auth.user",
+        "x~auth!user",
+        "x-internal-tenant",
+        "X_Internal_",
+        "x-secret",
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "Proxy-Authorization",
+        "Proxy",
+        "Transfer-Encoding",
+        "transfer_encoding",
+        "Content-Length",
+        "content_length",
+        "Upgrade",
+        "HTTP2-Settings",
+        "Expect",
+        "Host",
+        "X-FAPI-Interaction-ID",
+        "x_fapi_interaction_id",
+    ] {
+        assert_eq!(passed(&[(name, "7")]), [], "{name}");
+    }
+}
+
+#[test]
+fn everything_else_passes_as_it_came() {
+    // HTTP-10, HTTP-11, FAPIH-09, FAPIH-10
+    let sent = [
+        ("accept", "a/b"),
+        ("accept-encoding", "gzip"),
+        ("x-a", "1"),
+        ("x-a", "2"),
+        ("content-type", "application/json"),
+        ("content-digest", "sha-256=:x:"),
+        ("x-fapi-auth-date", "Tue, 11 Sep 2012 19:43:31 GMT"),
+        ("x-fapi-customer-ip-address", "2001:DB8::1"),
+        ("x-auth", "not the one that is set"),
+        ("x-internal", "shorter than the prefix"),
+        ("x_other", "é"),
+    ];
+    let expected: Vec<_> = sent
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    assert_eq!(passed(&sent), expected);
+}
+
+#[test]
+fn a_connection_line_removes_the_clients_own_fields_alone() {
+    // HTTP-01
+    assert_eq!(
+        passed(&[
+            ("connection", "close, X-Mine, cookie, X-JUDGED"),
+            ("connection", "x-also,,"),
+            ("x-mine", "1"),
+            ("x-also", "1"),
+            ("cookie", "a=b"),
+            ("x-judged", "1"),
+            ("x-kept", "1"),
+        ]),
+        [
+            ("cookie".to_owned(), "a=b".to_owned()),
+            ("x-judged".to_owned(), "1".to_owned()),
+            ("x-kept".to_owned(), "1".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn the_token_travels_on_where_the_route_says_so_and_the_proof_never() {
+    // FWD-09
+    let rules = FieldRules::new(
+        &ForwardRules {
+            authorization: true,
+            ..forward()
+        },
+        Vec::new(),
+    );
+    let sent = map(&[
+        ("authorization", "Bearer x"),
+        ("dpop", "proof"),
+        ("connection", "authorization"),
+    ]);
+    assert_eq!(
+        lines(&request_fields(&sent, &rules)),
+        [("authorization".to_owned(), "Bearer x".to_owned())]
+    );
+}
+
+#[test]
+fn cookie_crumbs_become_one_line() {
+    // RFC 9113 s8.2.3
+    assert_eq!(
+        passed(&[("cookie", "a=1"), ("x-b", "2"), ("cookie", "c=3")]),
+        [
+            ("cookie".to_owned(), "a=1; c=3".to_owned()),
+            ("x-b".to_owned(), "2".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn trailers_are_filtered_like_headers() {
+    // HTTP-18
+    assert_eq!(
+        passed(&[
+            ("te", "gzip, trailers"),
+            (
+                "trailer",
+                "x-sum, authorization, X_Auth_User, content-length"
+            ),
+        ]),
+        [
+            ("te".to_owned(), "trailers".to_owned()),
+            ("trailer".to_owned(), "x-sum".to_owned()),
+        ]
+    );
+    let trailers = map(&[
+        ("x-sum", "1"),
+        ("authorization", "Bearer x"),
+        ("content-length", "3"),
+        ("x-judged", "1"),
+        ("x_auth_user", "root"),
+        ("content_type", "a/b"),
+        ("host", "evil"),
+    ]);
+    assert_eq!(
+        lines(&request_trailers(&trailers, &rules())),
+        [("x-sum".to_owned(), "1".to_owned())]
+    );
+    let answer = map(&[
+        ("x-sum", "1"),
+        ("set-cookie", "a"),
+        ("x-fapi-interaction-id", "x"),
+        ("transfer-encoding", "chunked"),
+    ]);
+    assert_eq!(
+        lines(&response_trailers(&answer)),
+        [("x-sum".to_owned(), "1".to_owned())]
+    );
+}
+
+fn received(client: &str, authority: &'static str, version: Version) -> Received<'static> {
+    Received {
+        client: client.parse().unwrap(),
+        scheme: "https",
+        authority,
+        version,
+        interaction_id: InteractionId::from_random([7; 16]),
+    }
+}
+
+#[test]
+fn forwarding_is_said_by_us() {
+    // FWD-07, HTTP-02, FAPIH-06
+    let table = [
+        (
+            "192.0.2.1",
+            "api.bank.example",
+            "for=192.0.2.1;proto=https;host=api.bank.example",
+            "192.0.2.1",
+        ),
+        (
+            "::ffff:192.0.2.1",
+            "",
+            "for=192.0.2.1;proto=https",
+            "192.0.2.1",
+        ),
+        (
+            "2001:db8::1",
+            "a.example:8443",
+            "for=\"[2001:db8::1]\";proto=https;host=\"a.example:8443\"",
+            "2001:db8::1",
+        ),
+        (
+            "192.0.2.1",
+            "[::1]",
+            "for=192.0.2.1;proto=https;host=\"[::1]\"",
+            "192.0.2.1",
+        ),
+    ];
+    for (client, authority, forwarded, plain) in table {
+        let mut fields = map(&[("via", "1.1 other")]);
+        identify(
+            &mut fields,
+            &received(client, authority, Version::HTTP_2),
+            HeaderValue::from_static("inner"),
+            &[(
+                HeaderName::from_static("x-auth-user"),
+                HeaderValue::from_static("me"),
+            )],
+        );
+        assert_eq!(fields["forwarded"], forwarded);
+        assert_eq!(fields["x-forwarded-for"], plain);
+        assert_eq!(fields["x-forwarded-proto"], "https");
+        assert_eq!(fields["host"], "inner");
+        assert_eq!(fields["x-auth-user"], "me");
+        assert_eq!(fields["x-fapi-interaction-id"].len(), 36);
+        let via: Vec<_> = fields.get_all("via").iter().collect();
+        assert_eq!(via, ["1.1 other", "2 portcullis"]);
+    }
+}
+
+#[test]
+fn a_loop_is_seen() {
+    // HTTP-19
+    assert!(routed_by_us(&map(&[("via", "1.1 a, 2 Portcullis (x)")])));
+    assert!(routed_by_us(&map(&[
+        ("via", "1.1 a"),
+        ("via", "HTTP/1.1 portcullis")
+    ])));
+    assert!(!routed_by_us(&map(&[(
+        "via",
+        "1.1 portcullis.example, 1.1 b (portcullis)"
+    )])));
+    assert!(!routed_by_us(&HeaderMap::new()));
+}
+
+#[test]
+fn answers_are_cleaned() {
+    // HTTP-01, FAPIH-05, FWD-06
+    let from = map(&[
+        ("connection", "close, x-hop, content-type"),
+        ("x-hop", "1"),
+        ("content-type", "a/b"),
+        ("content-length", "2"),
+        ("content-length", "2"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authenticate", "Basic"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2c"),
+        ("alt-svc", "h3=\":443\""),
+        ("x-fapi-interaction-id", "theirs"),
+        ("client-cert", ":AA==:"),
+        ("set-cookie", "a"),
+        ("set-cookie", "b"),
+        ("trailer", "x-sum, content-length"),
+    ]);
+    assert_eq!(
+        lines(&response_fields(&from)),
+        [
+            ("content-type", "a/b"),
+            ("content-length", "2"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+            ("trailer", "x-sum"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+}
+
+/// The plain form of the rule, to hold the quick one against.
+fn must_go(name: &str) -> bool {
+    let folded: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    ALWAYS
+        .iter()
+        .copied()
+        .chain(["authorization", "x-internal-*", "x-secret", "x-auth-user"])
+        .any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => folded.starts_with(prefix),
+            None => folded == pattern,
+        })
+}
+
+fn names() -> impl Strategy<Value = String> {
+    let known: Vec<String> = ALWAYS
+        .iter()
+        .chain(&[
+            "authorization",
+            "x-internal-*",
+            "x-secret",
+            "x-auth-user",
+            "accept",
+            "x-foo",
+        ])
+        .map(|name| name.replace('*', "tail"))
+        .collect();
+    let separators = prop::collection::vec(
+        prop::sample::select("-_.!#$%&'*+^`|~".chars().collect::<Vec<_>>()),
+        0..6,
+    );
+    prop_oneof![
+        (prop::sample::select(known), separators, any::<u32>()).prop_map(|(name, with, case)| {
+            let mut with = with.into_iter().cycle();
+            name.chars()
+                .enumerate()
+                .map(|(at, c)| match c {
+                    '-' => with.next().unwrap_or('-'),
+                    c if case >> (at % 32) & 1 == 1 => c.to_ascii_uppercase(),
+                    c => c,
+                })
+                .collect()
+        }),
+        "[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,24}",
+    ]
+}
+
+proptest! {
+    /// Nothing whose folded name is in the removed set ever survives, and nothing else is lost
+    /// unless `Connection` names it.
+    #[test]
+    fn nothing_of_the_removed_set_survives(
+        sent in prop::collection::vec(names(), 0..20),
+        nominated in prop::collection::vec(names(), 0..4),
+    ) {
+        let mut from = HeaderMap::new();
+        for name in &sent {
+            from.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("trailers"));
+        }
+        from.append("connection", HeaderValue::try_from(nominated.join(",")).unwrap());
+        let to = request_fields(&from, &rules());
+        for name in to.keys() {
+            prop_assert!(
+                !must_go(name.as_str()) || name == "te" || name == "trailer",
+                "{name} survived"
+            );
+        }
+        for name in from.keys() {
+            let named = from.get_all("connection").iter().flat_map(elements)
+                .any(|element| element.eq_ignore_ascii_case(name.as_str()));
+            if !must_go(name.as_str()) && !named {
+                prop_assert_eq!(from.get_all(name).iter().count(), to.get_all(name).iter().count());
+            }
+            if named && !NOT_NOMINATED.contains(name) && name != "te" && name != "trailer" && name != "x-judged" {
+                prop_assert!(!to.contains_key(name), "{} was nominated", name);
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The only place that writes an answer of our own, and that makes the upstream's fit for the
+//! client.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use http_body::Body;
+
+use super::body::{AnswerBody, BoxError};
+use crate::pdp::{InteractionId, UnixTime};
+use crate::refusal::{Refusal, challenges};
+
+/// `x-fapi-interaction-id`.
+pub const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
+
+/// How an answer of ours is to be given.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Put the reason code into the body (laboratory).
+    pub disclose: bool,
+    /// Say `Connection: close`: an HTTP/1.1 connection that ends here says so.
+    pub close: bool,
+    /// The request was HEAD: the header section as for GET, no body.
+    pub is_head: bool,
+    /// Now, for `Date`.
+    pub now: UnixTime,
+}
+
+/// The answer to a request that did not pass.
+#[must_use]
+pub fn refusal(refusal: &Refusal, id: InteractionId, manner: Manner) -> Response<AnswerBody> {
+    let spec = refusal.reason().spec();
+    let mut body = String::with_capacity(192);
+    // Codes and descriptions are fixed text without quotes or backslashes; the table's tests
+    // hold that.
+    let written = write!(
+        body,
+        "{{\"error\":\"{}\",\"error_description\":\"{}\",\"interaction_id\":\"{}\"",
+        spec.error,
+        spec.description,
+        id.as_str()
+    );
+    debug_assert!(written.is_ok());
+    if manner.disclose {
+        body.push_str(",\"reason\":\"");
+        body.push_str(spec.code);
+        body.push('"');
+    }
+    body.push_str("}\n");
+    let length = body.len();
+    let body = if manner.is_head {
+        AnswerBody::empty()
+    } else {
+        AnswerBody::full(Bytes::from(body))
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(spec.status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(DATE, date(manner.now));
+    headers.insert(INTERACTION_ID, id.to_header());
+    for line in challenges(refusal) {
+        if let Ok(value) = HeaderValue::try_from(line) {
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+    }
+    let advice = refusal.advice();
+    if spec.status.code() == 405 {
+        let allow = advice
+            .map(|advice| advice.allow.join(", "))
+            .unwrap_or_default();
+        if let Ok(value) = HeaderValue::try_from(allow) {
+            headers.insert(ALLOW, value);
+        }
+    }
+    let retry = advice
+        .and_then(|advice| advice.retry_after)
+        .map(|after| after.as_secs().max(1))
+        .or(spec.retry_after.map(u64::from));
+    if let Some(seconds) = retry {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if manner.close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The upstream's answer, made fit for the client: exactly one `Date`, and a sane one (FAPIH-01);
+/// exactly one interaction id, the request's (FAPIH-05); not stored by anybody where the upstream
+/// says nothing and the answer depends on who asked (HTTP-21).
+#[must_use]
+pub fn relay<B>(
+    response: Response<B>,
+    id: InteractionId,
+    open: bool,
+    now: UnixTime,
+) -> Response<AnswerBody>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (mut parts, body) = response.into_parts();
+    parts.version = Version::HTTP_11;
+    let headers = &mut parts.headers;
+    if !sane_date(headers, now) {
+        headers.insert(DATE, date(now));
+    }
+    headers.insert(INTERACTION_ID, id.to_header());
+    if !open && !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    // RFC 9440 s2.4: what varies with the certificate varies with what no cache can see.
+    let by_certificate = headers.get_all(VARY).iter().any(|value| {
+        value.to_str().is_ok_and(|names| {
+            names
+                .split(',')
+                .any(|name| name.trim().to_ascii_lowercase().starts_with("client-cert"))
+        })
+    });
+    if by_certificate {
+        headers.insert(VARY, HeaderValue::from_static("*"));
+    }
+    Response::from_parts(parts, AnswerBody::streamed(body))
+}
+
+/// Whether there is one `Date`, at most five minutes off.
+fn sane_date(headers: &HeaderMap, now: UnixTime) -> bool {
+    const OFF: Duration = Duration::from_secs(300);
+    let mut dates = headers.get_all(DATE).iter();
+    let (Some(date), None) = (dates.next(), dates.next()) else {
+        return false;
+    };
+    let Some(date) = date
+        .to_str()
+        .ok()
+        .and_then(|text| httpdate::parse_http_date(text).ok())
+    else {
+        return false;
+    };
+    let date = date
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let date = UnixTime::from_secs(date);
+    date.since(now) <= OFF && now.since(date) <= OFF
+}
+
+/// `Date` (RFC 9110 s6.6.1), made once a second a thread.
+#[must_use]
+pub fn date(now: UnixTime) -> HeaderValue {
+    thread_local! {
+        static LAST: RefCell<Option<(UnixTime, HeaderValue)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((at, value)) if *at == now => value.clone(),
+        _ => {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+            let value = HeaderValue::try_from(httpdate::fmt_http_date(time))
+                .unwrap_or_else(|_| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
+            *last = Some((now, value.clone()));
+            value
+        }
+    })
+}
