@@ -1,7 +1,31 @@
 //! The API behind: connections to its servers, and the one place that sends a request on.
 
+mod answer;
+mod balance;
+mod connect;
+mod forward;
+pub mod health;
+mod local;
+mod multiplex;
+mod outgoing;
+mod pool;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod websocket;
+
+pub use answer::{BodyFailure, UpstreamBody};
+pub use forward::{Failed, ForwardFacts, Forwarded, forward};
+pub use pool::Pool;
+pub use shared::{ServerStatus, Shared};
+pub use websocket::Drained;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Any error, as bodies have it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One upstream.
 #[derive(Debug, Clone)]

@@ -1,0 +1,236 @@
+//! The body of an answer: streamed at the client's pace, and the end of its connection's use.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::local::{Connection, Local};
+use super::multiplex::Stream;
+use super::shared::{ServerState, Shared};
+use super::upload::Source;
+use crate::http::fields::response_trailers;
+use crate::refusal::Reason;
+
+/// Body of an upstream's answer.
+///
+/// It waits for the upstream no longer than its limit between two pieces; while the client does not
+/// ask, no time counts. Dropped before its end, it cuts the exchange with the upstream.
+pub struct UpstreamBody {
+    inner: Option<Incoming>,
+    lease: Lease,
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    waiting: bool,
+    origin: Option<(Arc<Shared>, Arc<ServerState>)>,
+}
+
+/// What the answer came on.
+pub(super) enum Lease {
+    /// Nothing is left to give back.
+    None,
+    /// HTTP/1.1: goes back to the pool if both directions ended.
+    Connection {
+        connection: Connection,
+        local: Rc<Local>,
+        upload: Option<Rc<Source>>,
+    },
+    /// HTTP/2.
+    Stream {
+        #[expect(dead_code, reason = "held for its drop")]
+        stream: Stream,
+    },
+}
+
+/// Why an answer ended before its end. The client's stream must be cut then, not ended.
+#[derive(Debug)]
+pub enum BodyFailure {
+    /// Nothing came for this long.
+    TooSlow(Duration),
+    /// The connection broke, or what came is no HTTP.
+    Broken(hyper::Error),
+}
+
+impl BodyFailure {
+    /// The row of the table, for the log.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::TooSlow(_) => Reason::UpstreamTimeout,
+            Self::Broken(_) => Reason::UpstreamProtocol,
+        }
+    }
+}
+
+impl fmt::Display for BodyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooSlow(limit) => write!(f, "nothing more of the answer came for {limit:?}"),
+            Self::Broken(error) => write!(f, "the answer broke off: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BodyFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TooSlow(_) => None,
+            Self::Broken(error) => Some(error),
+        }
+    }
+}
+
+impl fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamBody")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl UpstreamBody {
+    /// A body that is over.
+    pub(super) const fn empty() -> Self {
+        Self {
+            inner: None,
+            lease: Lease::None,
+            limit: Duration::ZERO,
+            timer: None,
+            waiting: false,
+            origin: None,
+        }
+    }
+
+    pub(super) fn new(
+        inner: Incoming,
+        lease: Lease,
+        limit: Duration,
+        origin: (Arc<Shared>, Arc<ServerState>),
+    ) -> Self {
+        let mut body = Self {
+            inner: Some(inner),
+            lease,
+            limit,
+            timer: None,
+            waiting: false,
+            origin: Some(origin),
+        };
+        // An answer without a body is never polled.
+        body.finish_if_ended();
+        body
+    }
+
+    fn finish_if_ended(&mut self) {
+        if self.inner.as_ref().is_some_and(Body::is_end_stream) {
+            self.finish();
+        }
+    }
+
+    /// It ended as it should.
+    fn finish(&mut self) {
+        self.timer = None;
+        if let Lease::Connection {
+            connection,
+            local,
+            upload,
+        } = std::mem::replace(&mut self.lease, Lease::None)
+        {
+            // An answer that came before the end of the upload leaves the rest of it on the
+            // connection: that one is cut.
+            if upload.is_none_or(|upload| upload.complete()) {
+                local.put_back(connection);
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: BodyFailure) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        self.inner = None;
+        let lease = std::mem::replace(&mut self.lease, Lease::None);
+        // A client that breaks its upload off cuts the answer with it; that is its own doing.
+        let own_fault = matches!(
+            &lease,
+            Lease::Connection { upload: Some(upload), .. } if upload.failed()
+        );
+        drop(lease);
+        if let Some((shared, server)) = self.origin.take()
+            && !own_fault
+        {
+            shared.failed(&server, failure.reason());
+        }
+        Poll::Ready(Some(Err(failure)))
+    }
+
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let frame = match Pin::new(inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                if !self.waiting {
+                    self.waiting = true;
+                    let at = Instant::now() + self.limit;
+                    match &mut self.timer {
+                        Some(timer) => timer.as_mut().reset(at),
+                        None => self.timer = Some(Box::pin(sleep(self.limit))),
+                    }
+                }
+                if let Some(timer) = &mut self.timer {
+                    ready!(timer.as_mut().poll(cx));
+                }
+                return self.fail(BodyFailure::TooSlow(self.limit));
+            }
+        };
+        self.waiting = false;
+        match frame {
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => self.fail(BodyFailure::Broken(error)),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.finish_if_ended();
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    self.finish_if_ended();
+                    Poll::Ready(Some(Ok(Frame::trailers(response_trailers(&trailers)))))
+                }
+            },
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyFailure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        self.poll_inner(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
