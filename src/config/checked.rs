@@ -1,0 +1,155 @@
+//! From what is written to what will be used, all checks in one walk: listeners, issuers,
+//! upstreams, what is forwarded, policies, routes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::document::At;
+use super::forward;
+use super::interner::Interner;
+use super::issuers;
+use super::policies::Policies;
+use super::problem::{Findings, ReportKind};
+use super::raw;
+use super::route::World;
+use super::routes;
+use super::source::Source;
+use super::values::{count, duration, hours, secs};
+use super::{Checked, Drain, listeners, upstreams};
+use crate::pdp::{Snapshot, UnixTime};
+
+/// Checks everything; `None` only where a problem was found.
+pub(super) fn check(
+    mut source: Source,
+    now: UnixTime,
+    previous: Option<&Interner>,
+    out: &mut Findings,
+) -> Option<Checked> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    source.file.fill(u64::try_from(cores).unwrap_or(1));
+    let Source {
+        mut files,
+        at,
+        file,
+        routes: places,
+        policies: sources,
+    } = source;
+    let workers = count(&at, "workers", file.workers, 1..=1024, out);
+    let watch = watch(&file.reload, &at.key("reload"), out);
+    let drain = drain(&file.drain, &at.key("drain"), out);
+    let listeners = listeners::check(&file, &at, &mut files, now, out);
+    let admin = admin(&file, &at, out);
+    let fresh = Interner::default();
+    let previous = previous.unwrap_or(&fresh);
+    let (issuers, interner) = issuers::check(&file, &at, &mut files, (now, previous), out);
+    let upstreams = upstreams::check(&file, &at, &mut files, now, out);
+    let forward = forward::check(&file.forward, &at.key("forward"), None, out);
+    let mut policies = Policies::new(&file, &at, &sources, &issuers, out);
+    let world = World {
+        listeners: &listeners,
+        upstreams: &upstreams,
+        forward: &forward,
+        now,
+    };
+    let tables = routes::check(&file, &places, &world, &mut policies, out);
+    policies.judge_rs256(out);
+    if file.route.is_empty() {
+        at.key("route").report(
+            out,
+            ReportKind::Note,
+            "there is no route: every request is 404",
+        );
+    }
+    let printed = print(&file, &policies);
+    if !out.problems.is_empty() {
+        return None;
+    }
+    // A part that is missing without a problem would be a listener or a rule that silently is not
+    // there: then nothing loads.
+    let listeners: Option<Vec<_>> = listeners
+        .into_values()
+        .map(|found| found.settings)
+        .collect();
+    let issuers: Option<Vec<_>> = issuers.into_values().map(|found| found.settings).collect();
+    let upstreams: Option<Vec<_>> = upstreams
+        .into_values()
+        .map(|found| found.settings)
+        .collect();
+    let issuers = issuers?;
+    Some(Checked {
+        snapshot: Snapshot {
+            generation: 0,
+            tables,
+            issuers: issuers
+                .iter()
+                .map(|settings| settings.issuer.clone())
+                .collect(),
+        },
+        listeners: listeners?,
+        issuers,
+        upstreams: upstreams?,
+        admin,
+        workers: usize::try_from(workers).unwrap_or(1),
+        watch,
+        drain,
+        reports: Vec::new(),
+        files: files.watched(),
+        interner,
+        printed,
+    })
+}
+
+fn watch(raw: &raw::Reload, at: &At, out: &mut Findings) -> Option<Duration> {
+    match raw.watch.as_deref() {
+        Some("off") => None,
+        text => Some(duration(at, "watch", text, secs(1)..=hours(1), out)),
+    }
+}
+
+fn drain(raw: &raw::Drain, at: &At, out: &mut Findings) -> Drain {
+    Drain {
+        delay: duration(at, "delay", raw.delay.as_deref(), secs(0)..=secs(600), out),
+        timeout: duration(
+            at,
+            "timeout",
+            raw.timeout.as_deref(),
+            secs(0)..=hours(1),
+            out,
+        ),
+    }
+}
+
+/// `[admin]`: apart from every listener (OPS-06).
+fn admin(file: &raw::File, at: &At, out: &mut Findings) -> Option<SocketAddr> {
+    let raw = file.admin.as_ref()?;
+    let at = at.key("admin").key("address");
+    let address = listeners::socket(&at, &raw.address, out)?;
+    if !address.ip().is_loopback() {
+        let text = "the admin endpoints can be reached from other machines, in plain HTTP";
+        at.report(out, ReportKind::Plaintext, text);
+    }
+    let taken = file
+        .listener
+        .iter()
+        .find(|(_, listener)| listener.address.parse() == Ok(address) && address.port() != 0);
+    if let Some((name, _)) = taken {
+        let right = "give the admin endpoints a port of their own";
+        at.refuse(out, format!("listener {name} has this address"), right);
+    }
+    Some(address)
+}
+
+/// Every value in force. What each policy comes to with all that it inherits follows in comments, so
+/// that the whole is a configuration again.
+fn print(file: &raw::File, policies: &Policies<'_>) -> String {
+    let mut text = String::from("# Every value in force, defaults included.\n");
+    text.push_str(&toml::to_string(file).unwrap_or_else(|error| format!("# {error}\n")));
+    for (name, compiled) in &policies.all {
+        text.push_str(&format!("\n# ---- policy {name}, on {}\n", compiled.base));
+        let policy = toml::to_string(&compiled.merged);
+        for line in policy.unwrap_or_else(|error| error.to_string()).lines() {
+            text.push_str(&format!("# {line}\n"));
+        }
+    }
+    text
+}

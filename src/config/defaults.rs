@@ -1,0 +1,146 @@
+//! The values of keys that the file leaves out. Written into the raw structs before anything is
+//! checked, so that a default passes the same checks and `check --print` shows it.
+
+use super::raw::{
+    Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Drain, File, Forward, Issuer,
+    Jwks, Limits, Listener, Profile, Protocol, Reload, Tls, Upstream,
+};
+
+fn put(slot: &mut Option<String>, value: &str) {
+    slot.get_or_insert_with(|| value.to_owned());
+}
+
+fn put_list(slot: &mut Option<Vec<String>>, values: &[&str]) {
+    slot.get_or_insert_with(|| values.iter().map(|value| (*value).to_owned()).collect());
+}
+
+impl File {
+    /// Fills in every default.
+    pub(super) fn fill(&mut self, cores: u64) {
+        self.workers.get_or_insert(cores);
+        self.reload.fill();
+        self.drain.fill();
+        self.forward.fill();
+        self.listener.values_mut().for_each(Listener::fill);
+        self.issuer.values_mut().for_each(Issuer::fill);
+        self.upstream.values_mut().for_each(Upstream::fill);
+        let only = match self.listener.len() {
+            1 => self.listener.keys().next().cloned(),
+            _ => None,
+        };
+        for route in &mut self.route {
+            if route.listener.is_none() {
+                route.listener = only.clone().map(|name| vec![name]);
+            }
+        }
+        if self.default_issuers.is_none() && self.issuer.len() == 1 {
+            self.default_issuers = Some(self.issuer.keys().cloned().collect());
+        }
+    }
+}
+
+impl Reload {
+    fn fill(&mut self) {
+        put(&mut self.watch, "5s");
+    }
+}
+
+impl Drain {
+    fn fill(&mut self) {
+        put(&mut self.delay, "0s");
+        put(&mut self.timeout, "30s");
+    }
+}
+
+impl Listener {
+    fn fill(&mut self) {
+        self.default.get_or_insert(false);
+        self.disclose_reasons.get_or_insert(false);
+        self.tls.fill();
+        self.limits.fill();
+    }
+}
+
+impl Tls {
+    fn fill(&mut self) {
+        self.profile.get_or_insert(Profile::Fapi2);
+        self.client_certificate
+            .get_or_insert(ClientCertificate::Optional);
+        self.client_trust.get_or_insert(ClientTrust::Ca);
+        self.crl_expired.get_or_insert(CrlRule::Refuse);
+        self.crl_unknown.get_or_insert(CrlRule::Refuse);
+        self.resumption.get_or_insert(true);
+    }
+}
+
+impl Limits {
+    fn fill(&mut self) {
+        self.connections.get_or_insert(10_000);
+        self.streams.get_or_insert(100);
+        put(&mut self.header_bytes, "32KiB");
+        put(&mut self.token_bytes, "16KiB");
+        put(&mut self.body_bytes, "16MiB");
+        put(&mut self.handshake_timeout, "10s");
+        put(&mut self.header_timeout, "10s");
+        put(&mut self.body_timeout, "30s");
+        put(&mut self.idle_timeout, "60s");
+        put(&mut self.request_timeout, "60s");
+    }
+}
+
+impl Issuer {
+    fn fill(&mut self) {
+        self.algorithms
+            .get_or_insert_with(|| vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa]);
+        put_list(&mut self.token_types, &["at+jwt"]);
+        put(&mut self.clock_skew, "10s");
+        put(&mut self.exp_leeway, "0s");
+        put(&mut self.max_lifetime, "24h");
+        self.required.get_or_insert(true);
+        self.claims.fill();
+        self.jwks.fill();
+    }
+}
+
+impl ClaimNames {
+    fn fill(&mut self) {
+        put_list(&mut self.client_id, &["client_id"]);
+        put_list(&mut self.scope, &["scope"]);
+    }
+}
+
+impl Jwks {
+    fn fill(&mut self) {
+        put(&mut self.timeout, "2s");
+        put(&mut self.refresh_cooldown, "5s");
+        put(&mut self.refresh_every, "5m");
+        put(&mut self.keep_last_good_for, "24h");
+    }
+}
+
+impl Upstream {
+    fn fill(&mut self) {
+        self.plaintext.get_or_insert(false);
+        self.protocol.get_or_insert(Protocol::Http1);
+        put(&mut self.connect_timeout, "2s");
+        put(&mut self.response_timeout, "30s");
+        put(&mut self.idle_timeout, "4s");
+        self.retries.get_or_insert(1);
+        self.max_connections.get_or_insert(256);
+        self.case_insensitive.get_or_insert(false);
+        if let Some(health) = &mut self.health {
+            put(&mut health.every, "10s");
+        }
+        if let Some(eject) = &mut self.eject {
+            eject.failures.get_or_insert(5);
+            put(&mut eject.duration, "10s");
+        }
+    }
+}
+
+impl Forward {
+    fn fill(&mut self) {
+        self.authorization.get_or_insert(false);
+        put(&mut self.host, "preserve");
+    }
+}

@@ -1,0 +1,307 @@
+//! Policies: which there are, what each inherits, and each one's compiled form.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::document::At;
+use super::problem::Findings;
+use super::raw;
+use super::shape::nearest;
+use super::source::PolicySource;
+use super::{issuers, loosened, rules, values};
+use crate::pdp::{IssuerId, Policy};
+
+/// The bases, each with its commented text.
+pub(super) const BUILT_IN: &[(&str, &str)] = &[
+    ("fapi2", include_str!("../../policies/fapi2.toml")),
+    (
+        "fapi1-advanced",
+        include_str!("../../policies/fapi1-advanced.toml"),
+    ),
+    (
+        "fapi1-baseline",
+        include_str!("../../policies/fapi1-baseline.toml"),
+    ),
+];
+
+/// What a policy extends that does not say.
+const DEFAULT_BASE: &str = "fapi2";
+
+/// The only base under which RS256 is no breach of the profile.
+const RS256_BASE: &str = "fapi1-baseline";
+
+/// One policy and those that it stands on, the most derived first.
+pub(super) struct Chain {
+    pub(super) layers: Vec<(At, Arc<raw::Policy>)>,
+    /// Name of the last: a built-in one.
+    pub(super) base: String,
+}
+
+impl Chain {
+    /// Where a key of the whole comes from: the most derived layer that writes it.
+    pub(super) fn origin(&self, path: &[&str]) -> Option<At> {
+        let below = |at: &At| path.iter().fold(at.clone(), |at, key| at.key(key));
+        let written = self
+            .layers
+            .iter()
+            .map(|(at, _)| below(at))
+            .find(At::written);
+        written.or_else(|| self.layers.first().map(|(at, _)| below(at)))
+    }
+
+    /// The keys of the layers from `skip` on, put together.
+    pub(super) fn merged(&self, skip: usize) -> raw::Policy {
+        let layers = self.layers.iter().skip(skip).rev();
+        layers.fold(raw::Policy::default(), |base, (_, own)| own.over(&base))
+    }
+}
+
+/// A policy that compiled.
+#[derive(Debug, Clone)]
+pub(super) struct Compiled {
+    pub(super) policy: Arc<Policy>,
+    pub(super) at: At,
+    pub(super) base: String,
+    pub(super) merged: raw::Policy,
+}
+
+/// All policies of a configuration.
+pub(super) struct Policies<'s> {
+    sources: &'s BTreeMap<String, PolicySource>,
+    issuers: &'s BTreeMap<String, issuers::Found>,
+    default_issuers: Option<Vec<IssuerId>>,
+    named: HashMap<String, Option<Compiled>>,
+    /// Everything compiled, for `check --print` and the rules about issuers.
+    pub(super) all: Vec<(String, Compiled)>,
+}
+
+impl<'s> Policies<'s> {
+    /// Checks `default_issuers`, then every policy of the folder, used or not.
+    pub(super) fn new(
+        file: &raw::File,
+        at: &At,
+        sources: &'s BTreeMap<String, PolicySource>,
+        issuers: &'s BTreeMap<String, issuers::Found>,
+        out: &mut Findings,
+    ) -> Self {
+        let here = at.key("default_issuers");
+        let mut defaults = None;
+        if let Some(names) = &file.default_issuers {
+            if here.written() {
+                values::list(&here, names, out);
+            }
+            let mut ids = Vec::new();
+            for (index, name) in names.iter().enumerate() {
+                ids.extend(issuer(issuers, name, &here.item(index), out));
+            }
+            defaults = Some(ids);
+        }
+        let mut policies = Self {
+            sources,
+            issuers,
+            default_issuers: defaults,
+            named: HashMap::new(),
+            all: Vec::new(),
+        };
+        for (name, source) in sources {
+            if !source.built_in {
+                policies.named(name, &source.at, out);
+            }
+        }
+        policies
+    }
+
+    /// The policy that a route names, or writes in line.
+    pub(super) fn of_route(
+        &mut self,
+        reference: &raw::PolicyRef,
+        route: &str,
+        at: &At,
+        out: &mut Findings,
+    ) -> Option<Compiled> {
+        match reference {
+            raw::PolicyRef::Name(name) => self.named(name, at, out),
+            raw::PolicyRef::Inline(own) => {
+                let chain = self.chain(at.clone(), Arc::new((**own).clone()), None, out)?;
+                self.compile(route, &chain, out)
+            }
+        }
+    }
+
+    /// A policy by its name, compiled once: routes of one policy share it.
+    fn named(&mut self, name: &str, at: &At, out: &mut Findings) -> Option<Compiled> {
+        if let Some(known) = self.named.get(name) {
+            return known.clone();
+        }
+        let Some(source) = self.sources.get(name) else {
+            self.unknown(name, at, out);
+            return None;
+        };
+        let (here, own) = (source.at.clone(), Arc::clone(&source.policy));
+        let compiled = self
+            .chain(here, own, Some(name), out)
+            .and_then(|chain| self.compile(name, &chain, out));
+        self.named.insert(name.to_owned(), compiled.clone());
+        compiled
+    }
+
+    fn unknown(&self, name: &str, at: &At, out: &mut Findings) {
+        let names: Vec<&str> = self.sources.keys().map(String::as_str).collect();
+        let right = match nearest(name, &names) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!(
+                "there are {}; others are files of the policies folder",
+                names.join(", ")
+            ),
+        };
+        at.refuse(out, format!("there is no policy {name:?}"), right);
+    }
+
+    /// Follows `extends` to a built-in base.
+    fn chain(
+        &self,
+        at: At,
+        own: Arc<raw::Policy>,
+        name: Option<&str>,
+        out: &mut Findings,
+    ) -> Option<Chain> {
+        let mut walked: Vec<String> = name.map(str::to_owned).into_iter().collect();
+        let mut layers = vec![(at, own)];
+        loop {
+            let (at, own) = layers.last().cloned()?;
+            let last = walked.last();
+            let built_in = last.filter(|name| BUILT_IN.iter().any(|(base, _)| base == *name));
+            if let Some(base) = built_in {
+                return Some(Chain {
+                    base: base.clone(),
+                    layers,
+                });
+            }
+            let next = own.extends.as_deref().unwrap_or(DEFAULT_BASE);
+            let here = at.key("extends");
+            if walked.iter().any(|name| name == next) {
+                let round = format!("{} → {next}", walked.join(" → "));
+                here.refuse(
+                    out,
+                    format!("a policy cannot extend itself: {round}"),
+                    "let one of them extend a built-in policy",
+                );
+                return None;
+            }
+            let Some(source) = self.sources.get(next) else {
+                self.unknown(next, &here, out);
+                return None;
+            };
+            walked.push(next.to_owned());
+            layers.push((source.at.clone(), Arc::clone(&source.policy)));
+        }
+    }
+
+    fn compile(&mut self, name: &str, chain: &Chain, out: &mut Findings) -> Option<Compiled> {
+        let merged = chain.merged(0);
+        loosened::report(chain, &merged, out);
+        let policy = rules::compile(name, chain, &merged, self, out)?;
+        let (at, _) = chain.layers.first()?;
+        let compiled = Compiled {
+            policy: Arc::new(policy),
+            at: at.clone(),
+            base: chain.base.clone(),
+            merged,
+        };
+        self.all.push((name.to_owned(), compiled.clone()));
+        Some(compiled)
+    }
+
+    /// The issuers that a policy names.
+    pub(super) fn issuers(
+        &self,
+        chain: &Chain,
+        merged: &raw::Policy,
+        out: &mut Findings,
+    ) -> Vec<IssuerId> {
+        let Some(at) = chain.origin(&["issuer"]) else {
+            return Vec::new();
+        };
+        let Some(names) = &merged.issuer else {
+            if let Some(defaults) = &self.default_issuers {
+                return defaults.clone();
+            }
+            let names: Vec<&str> = self.issuers.keys().map(String::as_str).collect();
+            let right = if names.is_empty() {
+                "add a table [issuer.<name>]".to_owned()
+            } else {
+                format!(
+                    "write issuer = […] here or default_issuers = […] at the top; there are {}",
+                    names.join(", ")
+                )
+            };
+            at.refuse_key(
+                out,
+                "this policy names no issuer, and there is no default",
+                right,
+            );
+            return Vec::new();
+        };
+        values::list(&at, names, out);
+        let found = names
+            .iter()
+            .enumerate()
+            .filter_map(|(index, name)| issuer(self.issuers, name, &at.item(index), out));
+        found.collect()
+    }
+
+    /// An issuer that a policy names for a table of its own.
+    pub(super) fn issuer(&self, name: &str, at: &At, out: &mut Findings) -> Option<IssuerId> {
+        issuer(self.issuers, name, at, out)
+    }
+
+    /// Longest lifetime that any of these issuers lets a token have.
+    pub(super) fn longest_lifetime(&self, ids: &[IssuerId]) -> Option<std::time::Duration> {
+        let of = self
+            .issuers
+            .values()
+            .filter(|issuer| ids.contains(&issuer.id));
+        of.map(|issuer| issuer.max_lifetime).max()
+    }
+
+    /// RS256 only where every policy of the issuer stands on fapi1-baseline: FAPI 1.0 Part 2 s8.6
+    /// and FAPI 2.0 s5.4.1 forbid it.
+    pub(super) fn judge_rs256(&self, out: &mut Findings) {
+        for found in self.issuers.values().filter(|found| found.rs256) {
+            let stricter = self.all.iter().find(|(_, compiled)| {
+                compiled.base != RS256_BASE && compiled.policy.issuers.contains(&found.id)
+            });
+            let Some((name, compiled)) = stricter else {
+                continue;
+            };
+            let place = compiled.at.place();
+            found.at.key("algorithms").refuse(
+                out,
+                format!(
+                    "RS256 is allowed, and policy {name} ({}:{}) extends {}",
+                    place.file, place.line, compiled.base
+                ),
+                "remove RS256, or let every policy of this issuer extend fapi1-baseline",
+            );
+        }
+    }
+}
+
+fn issuer(
+    issuers: &BTreeMap<String, issuers::Found>,
+    name: &str,
+    at: &At,
+    out: &mut Findings,
+) -> Option<IssuerId> {
+    let found = issuers.get(name).map(|issuer| issuer.id);
+    if found.is_none() {
+        let names: Vec<&str> = issuers.keys().map(String::as_str).collect();
+        let right = match nearest(name, &names) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None if names.is_empty() => "add a table [issuer.<name>]".to_owned(),
+            None => format!("there are {}", names.join(", ")),
+        };
+        at.refuse(out, format!("there is no issuer {name:?}"), right);
+    }
+    found
+}

@@ -1,0 +1,232 @@
+//! A policy as it is written, in a file of its own or inline in a route, and how one inherits.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A policy's name, or its keys in line.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum PolicyRef {
+    /// A file of the policies folder, or a built-in one.
+    Name(String),
+    /// The keys.
+    Inline(Box<Policy>),
+}
+
+/// A policy. Whatever is not given is inherited from the policy that it extends.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Portcullis policy")]
+pub(super) struct Policy {
+    /// One line for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) summary: Option<String>,
+    /// The policy that this one starts from: fapi2 (default), fapi1-advanced, fapi1-baseline, or a
+    /// file of the policies folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) extends: Option<String>,
+    /// Issuers whose tokens it takes. Default: default_issuers, or the only issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) issuer: Option<Vec<String>>,
+    /// One of these must be in `aud`, in place of the issuer's own list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) audience: Option<Vec<String>>,
+    /// How the token must be bound to its sender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) binding: Option<Vec<BindingKind>>,
+    /// Scopes, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) scopes: Option<Vec<String>>,
+    /// Scopes, one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) any_scope: Option<Vec<String>>,
+    /// Authentication contexts, one of them; else the challenge of RFC 9470.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) acr: Option<Vec<String>>,
+    /// Longest time since the user authenticated; else the challenge of RFC 9470.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_age: Option<String>,
+    /// Introspection: not in this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-unsupported" = "token introspection (RFC 7662)"))]
+    pub(super) introspection: Option<Value>,
+    /// DPoP: not in this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-unsupported" = "DPoP (RFC 9449)"))]
+    pub(super) dpop: Option<Value>,
+    /// An entry of this `type` and with these members must be in the token (RFC 9396).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authorization_details: Option<BTreeMap<String, Value>>,
+    /// Claims, and what each must be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) claims: Option<BTreeMap<String, ClaimRule>>,
+    /// Clients that may pass; with several issuers a table of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) clients: Option<Clients>,
+    /// What the client's certificate must say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<Certificate>,
+    /// Headers that must be there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) require_headers: Option<Vec<String>>,
+    /// Longest `exp` - `iat`; narrows the issuer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_lifetime: Option<String>,
+}
+
+/// `binding`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BindingKind {
+    /// Bound to the client's certificate (RFC 8705).
+    Mtls,
+    /// Bound to a DPoP key: not in this version.
+    #[schemars(extend("x-unsupported" = "DPoP (RFC 9449)"))]
+    Dpop,
+    /// An unbound token passes too; reported.
+    None,
+}
+
+/// What a claim must be: one of the four.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClaimRule {
+    /// There, or not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) present: Option<bool>,
+    /// Equal to this, type and all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) equals: Option<Value>,
+    /// Equal to one of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) one_of: Option<Vec<Value>>,
+    /// A list that has this, or a string that has it between spaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) contains: Option<Value>,
+}
+
+/// `clients`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Clients {
+    /// Of the only issuer.
+    These(Vec<String>),
+    /// Of each issuer.
+    ByIssuer(BTreeMap<String, Vec<String>>),
+}
+
+/// One value or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum OneOrMore {
+    /// One.
+    One(String),
+    /// Several.
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    pub(super) fn values(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::More(several) => several,
+        }
+    }
+}
+
+/// `certificate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Certificate {
+    /// Role of a payment service provider (ETSI TS 119 495).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) psd2_role: Option<Psd2Role>,
+    /// Organization identifier of the subject, one of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) organization_id: Option<OneOrMore>,
+    /// Subject in the form of RFC 4514, one of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<OneOrMore>,
+    /// Issuer in the form of RFC 4514, one of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) issuer: Option<OneOrMore>,
+}
+
+/// `psd2_role`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(super) enum Psd2Role {
+    /// Account servicing.
+    #[serde(rename = "PSP_AS")]
+    AccountServicing,
+    /// Payment initiation.
+    #[serde(rename = "PSP_PI")]
+    PaymentInitiation,
+    /// Account information.
+    #[serde(rename = "PSP_AI")]
+    AccountInformation,
+    /// Issuing of card-based payment instruments.
+    #[serde(rename = "PSP_IC")]
+    CardIssuing,
+}
+
+impl Policy {
+    /// What this policy comes to on top of the one that it extends: a key given replaces the
+    /// inherited one whole, tables member by member.
+    pub(super) fn over(&self, base: &Self) -> Self {
+        Self {
+            summary: self.summary.clone(),
+            extends: self.extends.clone(),
+            issuer: replaced(&self.issuer, &base.issuer),
+            audience: replaced(&self.audience, &base.audience),
+            binding: replaced(&self.binding, &base.binding),
+            scopes: replaced(&self.scopes, &base.scopes),
+            any_scope: replaced(&self.any_scope, &base.any_scope),
+            acr: replaced(&self.acr, &base.acr),
+            max_age: replaced(&self.max_age, &base.max_age),
+            introspection: replaced(&self.introspection, &base.introspection),
+            dpop: replaced(&self.dpop, &base.dpop),
+            authorization_details: joined(&self.authorization_details, &base.authorization_details),
+            claims: joined(&self.claims, &base.claims),
+            clients: match (&self.clients, &base.clients) {
+                (Some(Clients::ByIssuer(own)), Some(Clients::ByIssuer(inherited))) => {
+                    let mut all = inherited.clone();
+                    all.extend(own.clone());
+                    Some(Clients::ByIssuer(all))
+                }
+                (own, inherited) => replaced(own, inherited),
+            },
+            certificate: match (&self.certificate, &base.certificate) {
+                (Some(own), Some(inherited)) => Some(Certificate {
+                    psd2_role: own.psd2_role.or(inherited.psd2_role),
+                    organization_id: replaced(&own.organization_id, &inherited.organization_id),
+                    subject: replaced(&own.subject, &inherited.subject),
+                    issuer: replaced(&own.issuer, &inherited.issuer),
+                }),
+                (own, inherited) => replaced(own, inherited),
+            },
+            require_headers: replaced(&self.require_headers, &base.require_headers),
+            max_lifetime: replaced(&self.max_lifetime, &base.max_lifetime),
+        }
+    }
+}
+
+fn replaced<T: Clone>(own: &Option<T>, inherited: &Option<T>) -> Option<T> {
+    own.as_ref().or(inherited.as_ref()).cloned()
+}
+
+fn joined<T: Clone>(
+    own: &Option<BTreeMap<String, T>>,
+    inherited: &Option<BTreeMap<String, T>>,
+) -> Option<BTreeMap<String, T>> {
+    match (own, inherited) {
+        (Some(own), Some(inherited)) => {
+            let mut all = inherited.clone();
+            all.extend(own.clone());
+            Some(all)
+        }
+        (own, inherited) => replaced(own, inherited),
+    }
+}

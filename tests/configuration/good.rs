@@ -1,0 +1,302 @@
+//! What loads, and what it loads as.
+
+use std::time::Duration;
+
+use portcullis::pdp::policy::Algorithm;
+use portcullis::pip::KeySource;
+use portcullis::{config, http, tls, upstream};
+
+use super::*;
+
+fn good(text: &str) -> Checked {
+    load_text(text).unwrap_or_else(|problems| panic!("{}", said(&problems)))
+}
+
+#[test]
+fn the_kit_loads() {
+    let checked = load(&bench().join("kit/pep-1.toml")).unwrap_or_else(|p| panic!("{}", said(&p)));
+    assert_eq!(checked.listeners.len(), 1);
+    assert_eq!(&*checked.listeners[0].hosts[0], "localhost");
+    assert_eq!(checked.listeners[0].ports, [18443]);
+    assert_eq!(checked.issuers.len(), 2);
+    let uri = "https://localhost:19444/jwks.json";
+    assert_eq!(checked.issuers[1].source, KeySource::Uri(uri.into()));
+    assert_eq!(checked.admin, Some("127.0.0.1:18444".parse().unwrap()));
+    assert_eq!(checked.snapshot.generation, 0);
+    assert!(checked.snapshot.table("bank").is_some());
+    // Everything that was read is watched: the file, its policies, certificates, CRLs.
+    for name in [
+        "pep-1.toml",
+        "policies",
+        "policies/payments.toml",
+        "pki/client-ca.crl.pem",
+    ] {
+        let path = bench().join("kit").join(name);
+        let watched = checked.files.iter().find(|(watched, _)| *watched == path);
+        let (_, digest) = watched.unwrap_or_else(|| panic!("{name} is not watched"));
+        assert_eq!(config::look(&path), Some(*digest), "{name}");
+    }
+}
+
+#[test]
+fn the_bench_loads() {
+    let text = std::fs::read_to_string(bench().join("bench.toml")).unwrap();
+    let text = text.replace("@PKI@", "pki").replace("@UP@", "9800");
+    let checked = good(&text);
+    assert_eq!(checked.workers, 1);
+    assert_eq!(checked.listeners[0].connections, 12_000);
+    assert_eq!(checked.listeners[0].limits.body_bytes, 64 << 20);
+    assert_eq!(
+        checked.listeners[0].limits.idle_timeout,
+        Duration::from_secs(600)
+    );
+}
+
+#[test]
+fn later_parts_of_the_kit_are_refused_by_name() {
+    for (file, features) in [
+        ("kit/pep.toml", ["introspection", "DPoP"].as_slice()),
+        ("kit/pep-2.toml", ["introspection"].as_slice()),
+    ] {
+        let problems = load(&bench().join(file)).unwrap_err();
+        let text = said(&problems);
+        for feature in features {
+            assert!(text.contains(feature), "{file}: {text}");
+        }
+        for problem in &problems {
+            assert!(
+                problem.wrong.ends_with("is not supported by this version"),
+                "{problem}"
+            );
+        }
+    }
+}
+
+// Contract section 2: "A value shown without a # in front and marked default is the default."
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let written = MINIMAL.replace(
+        "[issuer.main]",
+        r#"profile = "fapi2"
+client_certificate = "optional"
+client_trust = "ca"
+crl_expired = "refuse"
+crl_unknown = "refuse"
+resumption = true
+[listener.bank.limits]
+connections  = 10000
+streams      = 100
+header_bytes = "32KiB"
+token_bytes  = "16KiB"
+body_bytes   = "16MiB"
+handshake_timeout = "10s"
+header_timeout    = "10s"
+body_timeout      = "30s"
+idle_timeout      = "60s"
+request_timeout   = "60s"
+[reload]
+watch = "5s"
+[drain]
+delay = "0s"
+timeout = "30s"
+[forward]
+authorization = false
+host = "preserve"
+[issuer.main]
+algorithms = ["PS256", "ES256", "EdDSA"]
+token_types = ["at+jwt"]
+clock_skew  = "10s"
+exp_leeway  = "0s"
+max_lifetime = "24h"
+jwks = { timeout = "2s", refresh_cooldown = "5s", refresh_every = "5m", keep_last_good_for = "24h" }"#,
+    ) + r#"
+protocol  = "http1"
+connect_timeout  = "2s"
+response_timeout = "30s"
+idle_timeout     = "4s"
+retries          = 1
+max_connections  = 256
+case_insensitive = false
+"#;
+    let written = good(&written);
+    let left_out = good(MINIMAL);
+    assert_eq!(written.print(), left_out.print());
+
+    assert_eq!(left_out.listeners[0].limits, http::Limits::default());
+    assert_eq!(left_out.watch, Some(Duration::from_secs(5)));
+    assert_eq!(left_out.drain.timeout, Duration::from_secs(30));
+    let tls = &left_out.listeners[0].tls;
+    assert_eq!(tls.profile, tls::Profile::Fapi2);
+    assert_eq!(tls.client_certificate, tls::ClientCertificate::Optional);
+    assert!(tls.resumption);
+    let issuer = &left_out.issuers[0];
+    assert_eq!(
+        issuer.issuer.algorithms,
+        [Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa]
+    );
+    assert_eq!(&*issuer.issuer.token_types[0], "application/at+jwt");
+    assert_eq!(issuer.refresh_every, Duration::from_secs(300));
+    let upstream = &left_out.upstreams[0];
+    assert_eq!(upstream.protocol, upstream::Protocol::Http1);
+    assert_eq!(upstream.idle_timeout, Duration::from_secs(4));
+    assert_eq!(upstream.max_connections, 256);
+}
+
+#[test]
+fn what_is_printed_loads_as_the_same() {
+    let text = format!(
+        "{MINIMAL}\n[[route]]\nname = \"a\"\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {{ scopes = [\"a\"] }}\n"
+    );
+    let first = good(&text);
+    let second = good(first.print());
+    assert_eq!(first.print(), second.print());
+    assert!(
+        first.print().contains("# binding = [\"mtls\"]"),
+        "{}",
+        first.print()
+    );
+}
+
+// CFG-03, OPS-07
+#[test]
+fn everything_that_deserves_a_look_is_reported() {
+    let checked = load(&bench().join("reports.toml")).unwrap_or_else(|p| panic!("{}", said(&p)));
+    let now = reported(&checked);
+    let golden = std::fs::read_to_string(bench().join("reports.txt")).unwrap_or_default();
+    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reports.txt");
+    std::fs::write(&written, &now).unwrap();
+    assert!(
+        golden == now,
+        "the reports changed. If that is meant, copy {} to tests/config/reports.txt",
+        written.display()
+    );
+}
+
+#[test]
+fn issuers_keep_their_numbers_until_they_change() {
+    let with = |text: &str, previous| {
+        let file = tempfile::Builder::new()
+            .suffix(".toml")
+            .tempfile_in(bench())
+            .unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        config::load(file.path(), now(), previous).unwrap_or_else(|p| panic!("{}", said(&p)))
+    };
+    let id = |checked: &Checked| checked.issuers[0].issuer.id;
+    let first = with(MINIMAL, None);
+    let same = with(&MINIMAL.replace("8080", "8081"), Some(&first.interner));
+    assert_eq!(id(&first), id(&same));
+    let changed = MINIMAL.replace("jwks_file", "max_lifetime = \"1h\"\njwks_file");
+    let changed = with(&changed, Some(&same.interner));
+    assert_ne!(id(&first), id(&changed));
+    let back = with(MINIMAL, Some(&changed.interner));
+    assert_ne!(id(&back), id(&changed));
+    assert_ne!(
+        id(&back),
+        id(&first),
+        "what was remembered under the old number may be stale"
+    );
+}
+
+#[test]
+fn the_file_of_an_issuer_is_part_of_its_settings() {
+    let keys = std::fs::read_to_string(bench().join("pki/jwks.json")).unwrap();
+    std::fs::write(bench().join("turning.json"), &keys).unwrap();
+    let text = MINIMAL.replace("pki/jwks.json", "turning.json");
+    let first = good(&text);
+    std::fs::write(
+        bench().join("turning.json"),
+        keys.replace("\"one\"", "\"two\""),
+    )
+    .unwrap();
+    let file = tempfile::Builder::new()
+        .suffix(".toml")
+        .tempfile_in(bench())
+        .unwrap();
+    std::fs::write(file.path(), &text).unwrap();
+    let second = config::load(file.path(), now(), Some(&first.interner)).unwrap();
+    assert_ne!(first.issuers[0].issuer.id, second.issuers[0].issuer.id);
+}
+
+/// A route as text.
+fn route(more: &str) -> String {
+    format!(
+        "{MINIMAL}\n[[route]]\nname = \"a\"\npath = \"/a/**\"\nmethods = [\"GET\"]\nupstream = \"core\"\n{more}\n"
+    )
+}
+
+#[test]
+fn an_observed_route_is_enforced_after_its_last_day() {
+    let until = |day: &str| {
+        let checked = good(&route(&format!(
+            "policy = \"fapi2\"\nobserve = {{ until = \"{day}\" }}"
+        )));
+        checked
+            .reports
+            .iter()
+            .any(|report| report.text.contains("ended on"))
+    };
+    // It is 2026-11-23.
+    assert!(until("2026-11-22"));
+    assert!(!until("2026-11-23"));
+    assert!(!until("2027-01-31"));
+}
+
+// FWD: a route's own headers never let a client fill those of [forward].
+#[test]
+fn headers_of_the_global_rules_stay_stripped() {
+    let text = route("policy = \"fapi2\"\n[route.forward.headers]\nx-own = \"token.sub\"")
+        + "[forward]\nstrip = [\"X_Internal.*\"]\n[forward.headers]\nX-Auth-Subject = \"token.sub\"\n";
+    let checked = good(&text);
+    let printed = format!("{:?}", checked.snapshot);
+    assert!(printed.contains("x-auth-subject"), "{printed}");
+    assert!(printed.contains("x-internal-*"), "{printed}");
+}
+
+#[test]
+fn rooms_get_what_is_written() {
+    let text = route("open = true")
+        .replace(
+            "servers = [\"http://127.0.0.1:8080\"]",
+            "servers = [\"http://[::1]:8080/base/\"]",
+        )
+        .replace(
+            "address = \"127.0.0.1:8443\"",
+            "address = \"127.0.0.1:8443\"\naliases = [\"https://API2.bank.example:444\"]",
+        );
+    let checked = good(&text);
+    let server = &checked.upstreams[0].servers[0];
+    assert_eq!(
+        (&*server.host, server.port, &*server.prefix),
+        ("::1", 8080, "/base")
+    );
+    assert_eq!(&*checked.listeners[0].hosts[1], "api2.bank.example");
+    assert_eq!(checked.listeners[0].ports, [443, 444]);
+}
+
+#[test]
+fn the_schema_knows_every_key() {
+    let schema: serde_json::Value = serde_json::from_str(&config::schema()).unwrap();
+    for key in [
+        "policies", "listener", "issuer", "upstream", "forward", "route", "dpop",
+    ] {
+        let description = &schema["properties"][key]["description"];
+        assert!(description.is_string(), "{key} has no description");
+    }
+    let policy: serde_json::Value = serde_json::from_str(&config::policy_schema()).unwrap();
+    assert!(policy["properties"]["binding"].is_object());
+    // Every property of every table is explained.
+    fn walk(schema: &serde_json::Value, path: &str) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(
+                property["description"].is_string(),
+                "{path}.{name} has no description"
+            );
+        }
+        for (name, inner) in schema["$defs"].as_object().into_iter().flatten() {
+            walk(inner, name);
+        }
+    }
+    walk(&schema, "");
+    walk(&policy, "policy");
+}
