@@ -1,3 +1,7 @@
-//! The program.
+//! The program: flags in, exit code out; everything else is the library's.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portcullis::app::main()
+}

@@ -1,0 +1,348 @@
+//! One straight asynchronous function: the life of a request.
+//!
+//! canonical head → route → begin → (ask, answer, resume)* → forward → answer. The core judges,
+//! the rooms around it act; nothing here decides anything.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use http::{Method, Request, Response, Version};
+
+use crate::clock;
+use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
+use crate::http::{Limits, interaction, respond};
+use crate::pdp::policy::Access;
+use crate::pdp::{
+    self, Authorized, Inbound, InteractionId, Peer, RequestHead, RouteTable, Snapshot, Standing,
+    Step, Trail,
+};
+use crate::pip::Pip;
+use crate::refusal::{Reason, Refusal};
+use crate::telemetry::Metrics;
+use crate::telemetry::Timestamp;
+use crate::telemetry::access::{AccessRecord, Sink};
+use crate::telemetry::metrics::RouteMetrics;
+use crate::upstream::{self, ForwardFacts, Forwarded, Pool};
+
+/// What is in force: swapped whole at a reload, taken once by each request.
+#[derive(Debug)]
+pub struct Generation {
+    /// What decisions are made by.
+    pub snapshot: Arc<Snapshot>,
+    routes: Vec<Arc<RouteMetrics>>,
+}
+
+impl Generation {
+    /// A snapshot with the numbers of its routes looked up, so that no request has to.
+    #[must_use]
+    pub fn new(snapshot: Snapshot, metrics: &Metrics) -> Self {
+        let mut routes = Vec::new();
+        for route in snapshot.tables.iter().flat_map(RouteTable::routes) {
+            if routes.len() <= route.index {
+                routes.resize_with(route.index + 1, || Arc::clone(metrics.unrouted()));
+            }
+            if let Some(place) = routes.get_mut(route.index) {
+                *place = metrics.route(&route.name);
+            }
+        }
+        Self {
+            snapshot: Arc::new(snapshot),
+            routes,
+        }
+    }
+}
+
+/// What the requests of all threads share; read without a lock.
+#[derive(Debug)]
+pub struct Shared {
+    generation: ArcSwap<Generation>,
+    pip: Arc<Pip>,
+    sink: Sink,
+    unrouted: Arc<RouteMetrics>,
+}
+
+impl Shared {
+    /// Nothing is in force until the first [`Self::publish`].
+    #[must_use]
+    pub fn new(pip: Arc<Pip>, sink: Sink, metrics: &Metrics) -> Self {
+        let nothing = Generation {
+            snapshot: Arc::new(Snapshot::default()),
+            routes: Vec::new(),
+        };
+        Self {
+            generation: ArcSwap::from_pointee(nothing),
+            pip,
+            sink,
+            unrouted: Arc::clone(metrics.unrouted()),
+        }
+    }
+
+    /// Puts another generation in force. Requests under way finish under theirs.
+    pub fn publish(&self, generation: Generation) {
+        self.generation.store(Arc::new(generation));
+    }
+
+    /// Name, pattern-independent facts of each route in force, for `/status`.
+    #[must_use]
+    pub fn routes(&self) -> Vec<serde_json::Value> {
+        let generation = self.generation.load();
+        let tables = generation.snapshot.tables.iter();
+        tables
+            .flat_map(|table| {
+                table
+                    .routes()
+                    .map(|route| (Arc::clone(&table.listener), route))
+            })
+            .map(|(listener, route)| {
+                let access = match &route.access {
+                    Access::Open => "open",
+                    Access::Policy(policy) => &policy.name,
+                };
+                serde_json::json!({
+                    "name": &*route.name, "listener": &*listener, "policy": access,
+                    "upstream": &*route.upstream.0,
+                })
+            })
+            .collect()
+    }
+
+    /// Keys and remembered tokens.
+    #[must_use]
+    pub const fn pip(&self) -> &Arc<Pip> {
+        &self.pip
+    }
+
+    /// A record of a request that arrives now.
+    #[must_use]
+    pub fn record(&self, peer: &Arc<Peer>, id: InteractionId) -> AccessRecord {
+        AccessRecord::new(
+            &self.sink,
+            &self.unrouted,
+            Timestamp(clock::since_epoch()),
+            peer,
+            id,
+        )
+    }
+}
+
+/// What the requests of one connection share.
+pub struct Connection {
+    /// What the requests of all threads share.
+    pub shared: Arc<Shared>,
+    /// This thread's connections to the upstreams.
+    pub pool: Rc<Pool>,
+    /// The other end.
+    pub peer: Arc<Peer>,
+    /// Bounds of the listener.
+    pub limits: Limits,
+    /// Whether reason codes stand in bodies.
+    pub disclose_reasons: bool,
+    /// Makes a signal that fires when the process drains: ends a WebSocket.
+    pub drained: Box<dyn Fn() -> upstream::Drained>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Serves one request. `standing` is what the listener's present trust says of the certificate.
+pub async fn serve(
+    connection: Rc<Connection>,
+    standing: Option<Standing>,
+    mut request: Request<RequestBody>,
+) -> Response<AnswerBody> {
+    let generation = connection.shared.generation.load_full();
+    let upgrade = request
+        .headers()
+        .contains_key(http::header::UPGRADE)
+        .then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let version = parts.version;
+    let is_head = parts.method == Method::HEAD;
+    let fresh = interaction::fresh();
+    let id = pdp::interaction_id(&parts.headers).unwrap_or(fresh);
+    let mut record = connection.shared.record(&connection.peer, id);
+    record.generation = generation.snapshot.generation;
+    record.protocol = Some(version);
+    record.method = Some(parts.method.clone());
+    record.path = Some(parts.uri.path().into());
+    record.received = Some(body.counter());
+    let failure = body.failure_handle();
+    let pending_body = !http_body::Body::is_end_stream(&body);
+
+    let mut trail = Trail::default();
+    let judged = judge(
+        &connection,
+        &generation,
+        standing,
+        (parts, fresh, body),
+        &mut trail,
+        &mut record,
+    )
+    .await;
+    record.stages.decide = record
+        .started
+        .elapsed()
+        .saturating_sub(record.stages.inform);
+    if let Some(metrics) = trail
+        .route
+        .as_ref()
+        .and_then(|route| generation.routes.get(route.index))
+    {
+        record.metrics = Arc::clone(metrics);
+    }
+    let open = trail.policy.is_none();
+    record.trail(trail);
+
+    let mut expires = None;
+    let outcome = match judged {
+        Ok(permit) => {
+            record.decided(permit.observed());
+            expires = permit.expires();
+            send(&connection, permit, upgrade, &failure, &mut record).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok(forwarded) => {
+            let Forwarded {
+                response,
+                server,
+                attempts,
+            } = forwarded;
+            record.server = Some(server);
+            record.attempts = attempts;
+            let mut answer = respond::relay(response, id, open, clock::now());
+            record.status = Some(answer.status().as_u16());
+            if let Some(expires) = expires {
+                let left = expires.since(clock::now());
+                answer.body_mut().until(tokio::time::Instant::now() + left);
+            }
+            log_at_end(answer, record)
+        }
+        Err(refusal) => {
+            record.refused(&refusal);
+            let answer = respond::refusal(
+                &refusal,
+                id,
+                respond::Manner {
+                    disclose: connection.disclose_reasons,
+                    close: pending_body && version < Version::HTTP_2,
+                    is_head,
+                    now: clock::now(),
+                },
+            );
+            record.status = Some(answer.status().as_u16());
+            log_at_end(answer, record)
+        }
+    }
+}
+
+/// The decision: steps 4 to 8 of the walk. While the step is a question, get the answer, resume.
+async fn judge(
+    connection: &Connection,
+    generation: &Generation,
+    standing: Option<Standing>,
+    (parts, fresh, body): (http::request::Parts, InteractionId, RequestBody),
+    trail: &mut Trail,
+    record: &mut AccessRecord,
+) -> Result<Box<Authorized<RequestBody>>, Refusal> {
+    let head = RequestHead::new(parts, fresh)?;
+    let inbound = Inbound {
+        head,
+        peer: Arc::clone(&connection.peer),
+        standing,
+        body,
+    };
+    let routed = pdp::route(inbound, &generation.snapshot, trail)?;
+    let mut step = pdp::begin(routed, clock::now(), trail)?;
+    loop {
+        match step {
+            Step::Done(permit) => return Ok(permit),
+            Step::Ask(pending) => {
+                let asked = Instant::now();
+                let answer = connection
+                    .shared
+                    .pip
+                    .answer(pending.ask(), &connection.peer, clock::now())
+                    .await;
+                record.stages.inform += asked.elapsed();
+                // Time is read after the answer has come: a slow one cannot stretch a token's life.
+                step = match answer {
+                    Ok(answer) => pending.resume(answer, clock::now(), trail)?,
+                    Err(why) => pending.unanswered(&why, clock::now(), trail)?,
+                };
+            }
+        }
+    }
+}
+
+/// Sends an authorized request on, within the bounds of its route and listener.
+async fn send(
+    connection: &Connection,
+    mut permit: Box<Authorized<RequestBody>>,
+    upgrade: Option<hyper::upgrade::OnUpgrade>,
+    failure: &FailureHandle,
+    record: &mut AccessRecord,
+) -> Result<Forwarded, Refusal> {
+    let bounds = permit.route().limits;
+    let limit = bounds.body_bytes.unwrap_or(connection.limits.body_bytes);
+    let body_timeout = bounds
+        .body_timeout
+        .unwrap_or(connection.limits.body_timeout);
+    let body = permit.body_mut();
+    body.set_bounds(limit, body_timeout);
+    if body.declared_too_large() {
+        return Err(Reason::BodyTooLarge.into());
+    }
+    let within = bounds
+        .request_timeout
+        .unwrap_or(connection.limits.request_timeout);
+    let left = within.saturating_sub(record.started.elapsed());
+
+    let started = Instant::now();
+    let drain = upgrade.is_some().then(|| (connection.drained)());
+    let facts = ForwardFacts {
+        remote: connection.peer.remote,
+        scheme: "https",
+        now: clock::now(),
+        body_timeout,
+        on_upgrade: upgrade,
+        drain,
+    };
+    let sent =
+        tokio::time::timeout(left, upstream::forward(&connection.pool, *permit, facts)).await;
+    record.stages.upstream = started.elapsed();
+    // What went wrong may be the client's body and not the upstream: never one for the other.
+    match sent {
+        Ok(Ok(forwarded)) => Ok(forwarded),
+        Ok(Err(failed)) => {
+            record.server = failed.server;
+            record.attempts = failed.attempts;
+            Err(failure.cause().map_or(failed.refusal, Refusal::new))
+        }
+        Err(_elapsed) => Err(failure.cause().map_or_else(
+            || Refusal::because(Reason::UpstreamTimeout, "request_timeout is over"),
+            Refusal::new,
+        )),
+    }
+}
+
+/// The line is written when the last byte of the answer is, or when the client is gone.
+fn log_at_end(mut answer: Response<AnswerBody>, mut record: AccessRecord) -> Response<AnswerBody> {
+    answer.body_mut().on_end(move |end| {
+        record.bytes_out = end.bytes;
+        if end.complete {
+            record.complete();
+        }
+        record.finish();
+    });
+    answer
+}
