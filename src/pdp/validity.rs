@@ -34,9 +34,9 @@ pub(super) fn judge(
     }
     not_ahead("nbf", token.not_before, issuer, now)?;
     not_ahead("iat", token.issued, issuer, now)?;
-    lifetime(token, issuer.max_lifetime)?;
+    lifetime(token, issuer.max_lifetime, issuer.clock_skew)?;
     if let Some(longest) = policy.max_lifetime {
-        lifetime(token, longest)?;
+        lifetime(token, longest, issuer.clock_skew)?;
     }
     audience(token, &issuer.audience, &issuer.name)?;
     // A policy narrows: a token for the policy's audience must still be for one of the issuer's,
@@ -63,7 +63,9 @@ fn not_ahead(
     }
 }
 
-fn lifetime(token: &VerifiedToken, longest: Duration) -> Result<(), Refusal> {
+/// TOK-21. `clock_skew` is granted on top: many issuers date `iat` back by a few seconds, so that no
+/// resource server finds it in the future, and mean the lifetime without them.
+fn lifetime(token: &VerifiedToken, longest: Duration, skew: Duration) -> Result<(), Refusal> {
     let Some(issued) = token.issued else {
         return Err(Refusal::because(
             Reason::LifetimeExcessive,
@@ -71,7 +73,7 @@ fn lifetime(token: &VerifiedToken, longest: Duration) -> Result<(), Refusal> {
         ));
     };
     let lifetime = token.expires.since(issued);
-    if lifetime > longest {
+    if lifetime > longest.saturating_add(skew) {
         return Err(Refusal::because(
             Reason::LifetimeExcessive,
             format!(
