@@ -3,6 +3,7 @@
 mod answer;
 mod balance;
 mod connect;
+mod exchange;
 mod forward;
 pub mod health;
 mod local;
