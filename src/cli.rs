@@ -8,8 +8,6 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// Exit code of a command that did what it was asked for.
 pub const EXIT_OK: u8 = 0;
-/// Exit code of `explain` for a request that would be refused.
-pub const EXIT_REFUSED: u8 = 1;
 /// Exit code of wrong usage (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 /// Exit code of a process that cannot start (`EX_SOFTWARE`).
@@ -28,17 +26,13 @@ Examples:
         says all that is wrong with a configuration, with line, key and remedy
   portcullis run --config /etc/portcullis/portcullis.toml
         serves; SIGHUP reloads, SIGTERM drains
-  portcullis explain --config portcullis.toml --method GET \\
-        --url https://api.bank.example/accounts/1 --certificate client.pem --token-file token.jwt
-        decides one request offline and shows each step
   portcullis reasons
         lists why requests are refused, and who must act
   portcullis schema > portcullis.schema.json
         for editors that complete and check TOML
 
 Exit codes:
-  0   done; of explain: the request would be authorized
-  1   of explain: the request would be refused
+  0   done
   64  wrong usage
   70  cannot start
   78  the configuration has problems";
@@ -59,16 +53,7 @@ that run out.
 
 Examples:
   portcullis check --config portcullis.toml
-  portcullis check --config portcullis.toml --online    and are issuers and upstreams there?
   portcullis check --config portcullis.toml --print     what is in force?";
-
-const EXPLAIN: &str = "\
-Nothing is sent anywhere. Keys come from --keys, or from jwks_file or the snapshot of the issuer.
-
-Example:
-  portcullis explain --config portcullis.toml --method POST --url https://api.bank.example/payments \\
-      --certificate tpp.pem --token-file token.jwt --header 'x-fapi-interaction-id: 7d1f…' \\
-      --at 2026-11-23T12:00:00Z --keys jwks.json";
 
 /// The program's arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -109,9 +94,6 @@ pub enum Command {
     /// Say everything that is wrong with a configuration, and what deserves a look.
     #[command(after_long_help = CHECK)]
     Check(Check),
-    /// Decide one request offline, step by step.
-    #[command(after_long_help = EXPLAIN)]
-    Explain(Box<Explain>),
     /// List every reason for which a request is refused.
     Reasons {
         /// How it is printed.
@@ -145,50 +127,9 @@ pub struct Check {
     /// The configuration.
     #[command(flatten)]
     pub file: ConfigFile,
-    /// Also fetch discovery documents and keys, and connect to upstreams.
-    #[arg(long)]
-    pub online: bool,
     /// Show every value in force, defaults included.
     #[arg(long)]
     pub print: bool,
-}
-
-/// Arguments of `explain`.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-pub struct Explain {
-    /// The configuration.
-    #[command(flatten)]
-    pub file: ConfigFile,
-    /// The request's method, such as GET.
-    #[arg(long, value_name = "M", value_parser = method)]
-    pub method: http::Method,
-    /// The request's address, as the client writes it.
-    #[arg(long, value_name = "U")]
-    pub url: http::Uri,
-    /// PEM file of the client's certificate, as if it had proved to hold the key.
-    #[arg(long, value_name = "PEM")]
-    pub certificate: Option<PathBuf>,
-    /// File of the access token; sent as `Authorization: Bearer`.
-    #[arg(long, value_name = "F")]
-    pub token_file: Option<PathBuf>,
-    /// File of the DPoP proof.
-    #[arg(long, value_name = "F")]
-    pub proof_file: Option<PathBuf>,
-    /// A header of the request; may come more than once.
-    #[arg(long = "header", value_name = "N: V", value_parser = header)]
-    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// The time of the request, such as 2026-11-23T12:00:00Z or 1795435200. Default: now.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub at: Option<u64>,
-    /// JSON Web Key Set of the token's issuer, in place of the configured one.
-    #[arg(long, value_name = "JWKS")]
-    pub keys: Option<PathBuf>,
-    /// Introspection answer of the token's issuer.
-    #[arg(long, value_name = "JSON")]
-    pub introspection: Option<PathBuf>,
-    /// Print the steps and the decision as JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `--log-format`.
@@ -276,32 +217,6 @@ pub fn completions(shell: clap_complete::Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-fn method(text: &str) -> Result<http::Method, String> {
-    let method = http::Method::from_bytes(text.as_bytes());
-    method.map_err(|error| error.to_string())
-}
-
-fn header(text: &str) -> Result<(http::HeaderName, http::HeaderValue), String> {
-    let (name, value) = text
-        .split_once(':')
-        .ok_or("write the name, a colon and the value")?;
-    let name = http::HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
-    let value = http::HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?;
-    Ok((name, value))
-}
-
-fn time(text: &str) -> Result<u64, String> {
-    if let Ok(secs) = text.parse() {
-        return Ok(secs);
-    }
-    let time = humantime::parse_rfc3339(text)
-        .map_err(|error| format!("{error}; write it like 2026-11-23T12:00:00Z"))?;
-    let since = time
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_err(|_before| "this is before 1970")?;
-    Ok(since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,24 +241,9 @@ mod tests {
         };
         assert_eq!(run.command, Command::Run(file.clone()));
         assert_eq!(
-            parsed("check --config a.toml --online --print")
-                .unwrap()
-                .command,
-            Command::Check(Check {
-                file,
-                online: true,
-                print: true
-            })
+            parsed("check --config a.toml --print").unwrap().command,
+            Command::Check(Check { file, print: true })
         );
-        let line = "explain --config a.toml --method GET --url https://a/b --certificate c.pem \
-                    --token-file t --proof-file p --header a:b --header c:d --at 1795435200 \
-                    --keys k.json --introspection i.json --json";
-        let Command::Explain(explain) = parsed(line).unwrap().command else {
-            panic!("explain");
-        };
-        assert_eq!(explain.headers.len(), 2);
-        assert_eq!(explain.at, Some(1_795_435_200));
-        assert_eq!(time("2026-11-23T12:00:00Z"), Ok(1_795_435_200));
         assert_eq!(
             parsed("reasons --format json").unwrap().command,
             Command::Reasons {
@@ -356,7 +256,7 @@ mod tests {
             let Command::Completions { shell } = arguments.command else {
                 panic!("completions");
             };
-            assert!(completions(shell).contains("token-file"));
+            assert!(completions(shell).contains("log-level"));
         }
     }
 
@@ -371,23 +271,13 @@ mod tests {
             "check --confg a",
             "reasons --format x",
             "completions",
-            "explain --config a --method G,T --url https://a",
-            "explain --config a --method GET --url https://a --header x",
-            "explain --config a --method GET --url https://a --at noon",
             "run --config a --log-level loud",
         ] {
             let exit = parsed(line).unwrap_err();
             assert_eq!(exit.code, EXIT_USAGE, "{line}: {}", exit.text);
             assert!(exit.to_stderr, "{line}");
         }
-        for line in [
-            "--help",
-            "--version",
-            "-h",
-            "run --help",
-            "check --help",
-            "explain --help",
-        ] {
+        for line in ["--help", "--version", "-h", "run --help", "check --help"] {
             let exit = parsed(line).unwrap_err();
             assert_eq!((exit.code, exit.to_stderr), (EXIT_OK, false), "{line}");
         }
@@ -400,7 +290,6 @@ mod tests {
             "Examples:",
             "Exit codes:",
             "78",
-            "explain",
             "SIGHUP",
             "portcullis check",
         ] {

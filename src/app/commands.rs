@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::gate::{Gate, Running, StartError};
-use super::{explain, online};
 use crate::cli::{
     self, Check, Command, EXIT_CONFIG, EXIT_OK, EXIT_START, LogFormat, LogLevel, TableFormat,
 };
@@ -33,7 +32,6 @@ pub fn main() -> ExitCode {
     ExitCode::from(match arguments.command {
         Command::Run(file) => run(&file.config, format, arguments.log_level),
         Command::Check(arguments) => check(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments),
         Command::Reasons {
             format: TableFormat::Markdown,
         } => printed(&table::markdown()),
@@ -52,7 +50,7 @@ fn printed(text: &str) -> u8 {
 }
 
 /// Writes to a standard stream. A reader that is gone (`portcullis reasons | head`) is no error.
-pub(super) fn say(stdout: bool, text: &str) {
+fn say(stdout: bool, text: &str) {
     let written = if stdout {
         std::io::stdout().lock().write_all(text.as_bytes())
     } else {
@@ -65,7 +63,7 @@ pub(super) fn say(stdout: bool, text: &str) {
 ///
 /// # Errors
 /// The exit code; what is wrong has been said.
-pub(super) fn load(path: &Path) -> Result<Checked, u8> {
+fn load(path: &Path) -> Result<Checked, u8> {
     config::load(path, clock::now(), None).map_err(|problems| {
         say(false, &listed(&problems));
         EXIT_CONFIG
@@ -95,15 +93,6 @@ fn check(arguments: &Check) -> u8 {
     }
     for report in &checked.reports {
         say(false, &format!("{report}\n"));
-    }
-    if arguments.online {
-        let found = online::look(&checked);
-        found
-            .iter()
-            .for_each(|problem| say(false, &format!("{problem}\n")));
-        if !found.is_empty() {
-            return EXIT_CONFIG;
-        }
     }
     say(false, &format!("{}: no problems\n", path.display()));
     EXIT_OK
