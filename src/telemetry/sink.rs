@@ -44,7 +44,20 @@ impl Sink {
     /// # Errors
     /// When the writer's thread cannot be started.
     pub fn stdout(format: Format, lost: &Arc<Count>) -> io::Result<Self> {
-        Self::to(format, lost, io::stdout(), QUEUE)
+        Self::to_writer(format, lost, io::stdout())
+    }
+
+    /// Writes to `writer`, from a thread of its own, for programs that hold the gate inside and
+    /// keep standard output for themselves. `lost` counts lines that could not be written.
+    ///
+    /// # Errors
+    /// When the writer's thread cannot be started.
+    pub fn to_writer(
+        format: Format,
+        lost: &Arc<Count>,
+        writer: impl Write + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::to(format, lost, writer, QUEUE)
     }
 
     fn to(
