@@ -176,6 +176,7 @@ pub async fn serve(
     record.received = Some(body.counter());
     let failure = body.failure_handle();
     let pending_body = !http_body::Body::is_end_stream(&body);
+    let distrusted = standing.is_some_and(|standing| standing != Standing::Trusted);
 
     let mut trail = Trail::default();
     let judged = judge(
@@ -234,7 +235,7 @@ pub async fn serve(
                 id,
                 respond::Manner {
                     disclose: connection.disclose_reasons,
-                    close: pending_body && version < Version::HTTP_2,
+                    close: (pending_body || distrusted) && version < Version::HTTP_2,
                     is_head,
                     now: clock::now(),
                 },

@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::worker::Plane;
 use crate::http::connection::{Params, RawAnswer};
 use crate::listener::{Drain, Live, Permit};
-use crate::pdp::Peer;
+use crate::pdp::{Peer, Standing};
 use crate::refusal::Refusal;
 use crate::tls::{Alpn, Secured};
 use crate::{clock, http, pipeline};
@@ -47,11 +49,23 @@ pub(super) async fn connection(
             })
         },
     });
+    // A certificate that lost its trust ends the connection with the answer that says so; over
+    // HTTP/2 that takes a GOAWAY, which a header cannot ask for.
+    let distrusted = Rc::new(Notify::new());
+    let over = Rc::clone(&distrusted);
     let service = move |request| {
         let standing = trust.standing(clock::now());
+        if standing.is_some_and(|standing| standing != Standing::Trusted) {
+            distrusted.notify_one();
+        }
         pipeline::serve(Rc::clone(&connection), standing, request)
     };
-    let drained = async move { drain.wait().await };
+    let drained = async move {
+        tokio::select! {
+            () = drain.wait() => {}
+            () = over.notified() => {}
+        }
+    };
     http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service).await;
     drop(permit);
 }
