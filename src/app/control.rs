@@ -19,6 +19,7 @@ use crate::listener::{self, Drain, Live, Serving};
 use crate::pipeline::{Generation, Shared};
 use crate::refusal::CloseReason;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::{self, ServerTls};
 use crate::{clock, upstream};
 
@@ -57,6 +58,8 @@ pub(super) struct Control {
     interner: Option<Interner>,
     current: Arc<tls::Current>,
     listeners: Listeners,
+    /// Held so that the counts of a listener live as long as it does.
+    counted: Vec<Arc<ListenerMetrics>>,
     addresses: HashMap<SocketAddr, Address>,
     bound: Vec<(Arc<str>, SocketAddr)>,
     upstreams: HashMap<Arc<str>, Arc<upstream::Shared>>,
@@ -90,6 +93,7 @@ impl Control {
             interner: None,
             current: tls::Current::new([]),
             listeners: HashMap::new(),
+            counted: Vec::new(),
             addresses: HashMap::new(),
             bound: Vec::new(),
             upstreams: HashMap::new(),
@@ -133,6 +137,11 @@ impl Control {
         self.renew_upstreams(checked.upstreams);
         self.shared.pip().replace(checked.issuers, &self.runtime);
         self.listeners = listeners;
+        self.counted = self
+            .listeners
+            .keys()
+            .map(|name| self.metrics.listener(name))
+            .collect();
         self.current
             .replace(self.listeners.values().map(|(tls, _)| Arc::clone(tls)));
         let mut snapshot = checked.snapshot;
