@@ -252,6 +252,14 @@ impl Exchange<'_> {
             // RFC 9112 s6.3, HTTP-20: the two disagree, and somebody may mean the other one.
             return Err(protocol_error("both Content-Length and Transfer-Encoding"));
         }
+        let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+        if let Some(coding) = codings.next()
+            && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
+        {
+            // RFC 9112 s6.1: the field is not passed on, so what is coded otherwise would arrive
+            // as if it were not.
+            return Err(protocol_error("a Transfer-Encoding other than chunked"));
+        }
         if answer.status() == websocket::SWITCHING {
             let opening = self
                 .outgoing
