@@ -284,11 +284,14 @@ fn forwarding_is_said_by_us() {
 #[test]
 fn a_loop_is_seen() {
     // HTTP-19
-    assert!(routed_by_us(&map(&[("via", "1.1 a, 2 Portcullis (x)")])));
+    let round = "1.1 a, 2 Portcullis (x), 1.1 portcullis, 1.1 portcullis";
     assert!(routed_by_us(&map(&[
-        ("via", "1.1 a"),
-        ("via", "HTTP/1.1 portcullis")
+        ("via", round),
+        ("via", "HTTP/1.1 portcullis"),
+        ("via", "1.1 portcullis")
     ])));
+    // An outer gate, an inner one and a sidecar are no loop.
+    assert!(!routed_by_us(&map(&[("via", round)])));
     assert!(!routed_by_us(&map(&[(
         "via",
         "1.1 portcullis.example, 1.1 b (portcullis)"

@@ -91,7 +91,7 @@ async fn a_loop_is_refused() {
     on_a_thread(async {
         let (address, count, _) = answering(OK).await;
         let bench = bench(&[address], |_| {});
-        let looped = with(get("/"), &[("via", "1.1 edge, 2 portcullis")]);
+        let looped = with(get("/"), &[("via", &["1.1 portcullis"; 5].join(", "))]);
         assert_eq!(bench.ask(looped).await, Err(Reason::LoopDetected));
         assert_eq!(count.get(), 0);
     })
