@@ -2,6 +2,7 @@
 //! and the API sees nothing, or one well-framed request.
 
 mod http1;
+mod http1_cases;
 mod http2;
 mod upstream;
 
