@@ -1,6 +1,8 @@
 //! Bytes that no well-behaved client or API sends. Each is refused or understood in one way only,
 //! and the API sees nothing, or one well-framed request.
 
+mod floods;
+mod frames;
 mod http1;
 mod http1_cases;
 mod http2;
