@@ -92,7 +92,7 @@ impl Gate {
             &metrics,
         ));
         let workers = (0..checked.workers)
-            .map(|number| Worker::start(number, Arc::clone(&shared)))
+            .map(|number| Worker::start(number, Arc::clone(&shared), Arc::clone(&metrics)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::system("data-plane thread"))?;
         let status = Status::new(Arc::clone(&metrics), pip);

@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use ::http::header::CONNECTION;
+use ::http::{HeaderValue, Request, StatusCode, Version};
+
 use super::worker::Plane;
 use crate::http::connection::{Params, RawAnswer};
 use crate::listener::{Drain, Live, Permit};
 use crate::pdp::{Peer, Standing};
 use crate::refusal::Refusal;
+use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::{Alpn, Secured};
 use crate::{clock, http, pipeline};
 
@@ -29,6 +33,7 @@ pub(super) async fn connection(
         ..
     } = secured;
     let settings = &live.settings;
+    let counted = Counted::new(plane.metrics.listener(&settings.name));
     let params = Params {
         limits: settings.limits,
         disclose: settings.disclose_reasons,
@@ -51,14 +56,28 @@ pub(super) async fn connection(
     });
     // A certificate that lost its trust ends the connection with the answer that says so; over
     // HTTP/2 that takes a GOAWAY, which a header cannot ask for.
+    let ends = drain.clone();
     let distrusted = Rc::new(Notify::new());
     let over = Rc::clone(&distrusted);
-    let service = move |request| {
+    let service = move |request: Request<http::body::RequestBody>| {
         let standing = trust.standing(clock::now());
         if standing.is_some_and(|standing| standing != Standing::Trusted) {
             distrusted.notify_one();
         }
-        pipeline::serve(Rc::clone(&connection), standing, request)
+        let connection = Rc::clone(&connection);
+        let draining = ends.clone();
+        async move {
+            let version = request.version();
+            let mut answer = pipeline::serve(connection, standing, request).await;
+            // hyper says so itself once it was told; the answer may be there before that.
+            let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if draining.fired() && version < Version::HTTP_2 && !upgraded {
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        }
     };
     let drained = async move {
         tokio::select! {
@@ -67,7 +86,24 @@ pub(super) async fn connection(
         }
     };
     http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service).await;
+    drop(counted);
     drop(permit);
+}
+
+/// A connection among those open, until it is dropped.
+struct Counted(Arc<ListenerMetrics>);
+
+impl Counted {
+    fn new(metrics: Arc<ListenerMetrics>) -> Self {
+        metrics.open.rise();
+        Self(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fall();
+    }
 }
 
 /// Answers that hyper writes itself, to bytes that never became a request, leave a line as well.

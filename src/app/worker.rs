@@ -11,6 +11,7 @@ use tokio::task::LocalSet;
 use super::serve;
 use crate::listener::{self, Drain};
 use crate::pipeline::Shared;
+use crate::telemetry::Metrics;
 use crate::upstream::{self, Pool};
 
 /// What the control side tells a worker.
@@ -32,6 +33,7 @@ pub(super) enum Command {
 pub(super) struct Plane {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Rc<Pool>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A started worker.
@@ -43,11 +45,15 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread of this number.
-    pub(super) fn start(number: usize, shared: Arc<Shared>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        number: usize,
+        shared: Arc<Shared>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name(format!("data-{number}"))
-            .spawn(move || run(shared, inbox))?;
+            .spawn(move || run(shared, metrics, inbox))?;
         Ok(Self { commands, thread })
     }
 
@@ -67,7 +73,7 @@ impl Worker {
     }
 }
 
-fn run(shared: Arc<Shared>, inbox: mpsc::UnboundedReceiver<Command>) {
+fn run(shared: Arc<Shared>, metrics: Arc<Metrics>, inbox: mpsc::UnboundedReceiver<Command>) {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,15 +84,20 @@ fn run(shared: Arc<Shared>, inbox: mpsc::UnboundedReceiver<Command>) {
             return;
         }
     };
-    LocalSet::new().block_on(&runtime, obey(shared, inbox));
+    LocalSet::new().block_on(&runtime, obey(shared, metrics, inbox));
 }
 
 /// Carries out commands until the control side drops the channel, which it does once every
 /// connection is finished or the drain's time is over.
-async fn obey(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<Command>) {
+async fn obey(
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+) {
     let plane = Rc::new(Plane {
         shared,
         pool: Pool::new(),
+        metrics,
     });
     while let Some(command) = inbox.recv().await {
         match command {

@@ -66,6 +66,11 @@ fn metrics_are_prometheus_text_and_count() {
     assert!(text.contains("# TYPE portcullis_"), "{text}");
     let handshakes = gate.metric("portcullis_handshakes_total", &[]);
     assert!(handshakes >= 4.0, "{handshakes} in\n{text}");
+    let open = || gate.metric("portcullis_connections_open", &[]);
+    let before = open();
+    let held = playing().client().open().unwrap();
+    gate.until("one more open", || open() > before);
+    drop(held);
 }
 
 #[test]
