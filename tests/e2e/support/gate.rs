@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Lines {
     lines: Mutex<Vec<String>>,
     changed: Condvar,
+    ended: AtomicBool,
 }
 
 impl Lines {
@@ -29,7 +31,16 @@ impl Lines {
                 lines.lines.lock().unwrap().push(line);
                 lines.changed.notify_all();
             }
+            lines.ended.store(true, Ordering::Release);
         });
+    }
+
+    /// Waits until everything that a process that has ended wrote is here.
+    fn all(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.ended.load(Ordering::Acquire) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn find<T>(&self, within: Duration, mut wanted: impl FnMut(&str) -> Option<T>) -> Option<T> {
@@ -205,6 +216,8 @@ impl Gate {
         let until = Instant::now() + within;
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.stdout.all();
+                self.stderr.all();
                 return Some(status);
             }
             std::thread::sleep(Duration::from_millis(5));
