@@ -57,6 +57,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "cli",
             "admin",
             "clock",
             "config",
