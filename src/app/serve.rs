@@ -33,7 +33,8 @@ pub(super) async fn connection(
         ..
     } = secured;
     let settings = &live.settings;
-    let counted = Counted::new(plane.metrics.listener(&settings.name));
+    // A WebSocket outlives the HTTP of its connection; it keeps the place that it was given.
+    let place = Rc::new((permit, Counted::new(plane.metrics.listener(&settings.name))));
     let params = Params {
         limits: settings.limits,
         disclose: settings.disclose_reasons,
@@ -47,10 +48,13 @@ pub(super) async fn connection(
         limits: settings.limits,
         disclose_reasons: settings.disclose_reasons,
         drained: {
-            let drain = drain.clone();
+            let (drain, place) = (drain.clone(), Rc::clone(&place));
             Box::new(move || {
-                let drain = drain.clone();
-                Box::pin(async move { drain.wait().await })
+                let (drain, place) = (drain.clone(), Rc::clone(&place));
+                Box::pin(async move {
+                    drain.wait().await;
+                    drop(place);
+                })
             })
         },
     });
@@ -86,8 +90,7 @@ pub(super) async fn connection(
         }
     };
     http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service).await;
-    drop(counted);
-    drop(permit);
+    drop(place);
 }
 
 /// A connection among those open, until it is dropped.

@@ -191,7 +191,8 @@ enum Content {
 pub struct AnswerBody {
     content: Content,
     bytes: u64,
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// Where it is cut off, and what wakes it there.
+    deadline: Option<(Instant, Option<Pin<Box<Sleep>>>)>,
     on_end: Option<Box<dyn FnOnce(End)>>,
     held: Option<InFlight>,
 }
@@ -249,7 +250,7 @@ impl AnswerBody {
     /// Cuts a stream off at this moment.
     pub fn until(&mut self, deadline: Instant) {
         if matches!(self.content, Content::Streamed(_)) {
-            self.deadline = Some(Box::pin(tokio::time::sleep_until(deadline)));
+            self.deadline = Some((deadline, None));
         }
     }
 
@@ -285,14 +286,6 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            this.end(false);
-            return Poll::Ready(Some(Err(
-                "the token expired while the answer was sent".into()
-            )));
-        }
         match &mut this.content {
             Content::Empty => {
                 this.end(true);
@@ -306,7 +299,26 @@ impl Body for AnswerBody {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Content::Streamed(body) => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
+                let polled = body.as_mut().poll_frame(cx);
+                if let Some((deadline, timer)) = &mut this.deadline {
+                    // A timer only once there is something to wait for: most answers are here
+                    // before there is.
+                    let over = match &polled {
+                        Poll::Ready(_) => Instant::now() >= *deadline,
+                        Poll::Pending => timer
+                            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(*deadline)))
+                            .as_mut()
+                            .poll(cx)
+                            .is_ready(),
+                    };
+                    if over {
+                        this.end(false);
+                        return Poll::Ready(Some(Err(
+                            "the token expired while the answer was sent".into(),
+                        )));
+                    }
+                }
+                let frame = ready!(polled);
                 match &frame {
                     Some(Ok(frame)) => {
                         if let Some(data) = frame.data_ref() {

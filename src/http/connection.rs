@@ -25,7 +25,7 @@ use super::io::ClientIo;
 use super::respond::{self, Manner};
 use super::track::{Phase, Track};
 use super::{interaction, raw};
-use crate::pdp::{InteractionId, UnixTime};
+use crate::pdp::{InteractionId, UnixTime, interaction_id};
 use crate::refusal::{Reason, Refusal};
 
 /// An answer to bytes that never became a request.
@@ -97,6 +97,7 @@ where
         on_raw,
     } = params;
     let track = Track::new(http2);
+    let on_long = Arc::clone(&on_raw);
     let replace = Box::new(move |reason| {
         let interaction_id = interaction::fresh();
         on_raw(RawAnswer {
@@ -124,6 +125,8 @@ where
         let service = Rc::clone(&service);
         let is_head = request.method() == http::Method::HEAD;
         let version = request.version();
+        let interaction_id = interaction_id(request.headers()).unwrap_or_else(interaction::fresh);
+        let on_long = Arc::clone(&on_long);
         let body_open = !http_body::Body::is_end_stream(request.body());
         async move {
             let request =
@@ -131,8 +134,22 @@ where
             let read_whole = request.body().read_whole();
             let too_large =
                 version == Version::HTTP_2 && header_bytes(&request) > limits.header_bytes;
+            let own = |reason| {
+                let manner = Manner {
+                    disclose,
+                    close: false,
+                    is_head,
+                    now: now(),
+                };
+                respond::refusal(&Refusal::new(reason), interaction_id, manner)
+            };
             let answer = if too_large {
-                Ok(own(Reason::FieldsTooLarge, disclose, is_head, now))
+                let reason = Reason::FieldsTooLarge;
+                on_long(RawAnswer {
+                    reason,
+                    interaction_id,
+                });
+                Ok(own(reason))
             } else {
                 AssertUnwindSafe(service(request)).catch_unwind().await
             };
@@ -140,7 +157,7 @@ where
                 tracing::error!(
                     "a request panicked; it was not answered by anything else than 500"
                 );
-                own(Reason::Internal, disclose, is_head, now)
+                own(Reason::Internal)
             });
             if version < Version::HTTP_2 && body_open && !read_whole.get() {
                 track.set_linger();
@@ -261,21 +278,6 @@ async fn drive<C, E>(
             }
         }
     }
-}
-
-fn own(
-    reason: Reason,
-    disclose: bool,
-    is_head: bool,
-    now: fn() -> UnixTime,
-) -> Response<AnswerBody> {
-    let manner = Manner {
-        disclose,
-        close: false,
-        is_head,
-        now: now(),
-    };
-    respond::refusal(&Refusal::new(reason), interaction::fresh(), manner)
 }
 
 /// The size of a header section as HTTP/2 counts it (RFC 9113 s6.5.2).

@@ -128,8 +128,9 @@ fn is_base64url(part: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// RFC 9110 s5.6.2.
-fn is_tchar(byte: u8) -> bool {
+/// Whether a byte may stand in a token (RFC 9110 s5.6.2).
+#[must_use]
+pub const fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -8,6 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::{INTERACTION_ID, elements};
 use crate::pdp::InteractionId;
+use crate::pdp::credential::is_tchar;
 
 /// Our name in `Via`: a pseudonym, no host name of ours (RFC 9110 s7.6.3).
 const PSEUDONYM: &str = "portcullis";
@@ -82,7 +83,7 @@ fn forwarded(received: &Received<'_>) -> Option<HeaderValue> {
     let host = received.authority;
     if !host.is_empty() {
         line.push_str(";host=");
-        if host.bytes().all(is_token) {
+        if host.bytes().all(is_tchar) {
             line.push_str(host);
         } else {
             line.push('"');
@@ -92,27 +93,6 @@ fn forwarded(received: &Received<'_>) -> Option<HeaderValue> {
         }
     }
     HeaderValue::from_maybe_shared(bytes::Bytes::from(line)).ok()
-}
-
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 /// More gates in a row than anybody builds on purpose: an outer one, an inner one, a sidecar.
