@@ -61,7 +61,13 @@ fn run(bencher: divan::Bencher<'_, '_>, case: &Case, warm: bool) {
     bencher
         .with_inputs(|| world.routed(&prepared))
         .bench_values(|(routed, mut trail)| {
-            let permit = world.finish(case, routed, known.as_ref(), &mut trail, &mut None);
+            let permit = world.finish(
+                case,
+                routed,
+                known.as_ref(),
+                &mut trail,
+                &mut world::Traces::default(),
+            );
             (permit.expect("a permit"), trail)
         });
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+pub use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
@@ -17,6 +18,14 @@ pub struct Tls {
     pub config: Arc<ClientConfig>,
     /// Name to verify instead of the host's.
     pub server_name: Option<Box<str>>,
+}
+
+/// Reads the one private key of a PEM file: PKCS#8, PKCS#1 or SEC1, not encrypted.
+///
+/// # Errors
+/// What is wrong: none, several, encrypted, broken PEM.
+pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    pem::private_key(text)
 }
 
 impl Tls {

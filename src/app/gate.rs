@@ -54,6 +54,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct Running {
     runtime: tokio::runtime::Runtime,
+    introspection: tokio::runtime::Runtime,
     orders: mpsc::UnboundedSender<Order>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
     admin: Option<SocketAddr>,
@@ -85,7 +86,14 @@ impl Gate {
             .enable_all()
             .build()
             .map_err(StartError::system("control runtime"))?;
-        let pip = Pip::new(Arc::clone(&metrics));
+        let introspection = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4)
+            .thread_name("introspection")
+            .enable_all()
+            .build()
+            .map_err(StartError::system("introspection runtime"))?;
+        let pip = Pip::new(Arc::clone(&metrics), introspection.handle().clone());
         let shared = Arc::new(pipeline::Shared::new(
             Arc::clone(&pip),
             sink.clone(),
@@ -116,6 +124,7 @@ impl Gate {
         runtime.spawn(control::obey(control, inbox));
         Ok(Running {
             runtime,
+            introspection,
             orders,
             listeners,
             admin,
@@ -226,6 +235,7 @@ impl Running {
 
     fn end(self) {
         self.runtime.shutdown_background();
+        self.introspection.shutdown_background();
         if !self.sink.flush(FLUSH) {
             tracing::warn!("the last lines of the access log were not written");
         }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::pdp::UnixTime;
 use crate::pip::Pip;
+use crate::pip::introspect::BreakerState;
 use crate::pipeline::Shared;
 use crate::telemetry::Metrics;
 use crate::{admin, clock, upstream};
@@ -108,6 +109,10 @@ impl admin::State for Status {
                     "key_ids": issuer.key_ids,
                     "keys_age_seconds": issuer.age.map(|age| age.as_secs()),
                     "last_error": issuer.last_error,
+                    "introspection": issuer.introspection.map(|how| json!({
+                        "breaker": how.breaker.name(),
+                        "last_error": how.last_error,
+                    })),
                 })
             })
             .collect();
@@ -145,8 +150,14 @@ impl admin::State for Status {
             .pip
             .status(clock::now())
             .into_iter()
-            .filter(|issuer| issuer.degraded)
-            .map(|issuer| format!("issuer {}", issuer.name))
+            .flat_map(|issuer| {
+                let asked = issuer.introspection.as_ref();
+                let left_alone = asked.is_some_and(|how| how.breaker != BreakerState::Closed);
+                let keys = issuer.degraded.then(|| format!("issuer {}", issuer.name));
+                let introspection =
+                    left_alone.then(|| format!("introspection of issuer {}", issuer.name));
+                keys.into_iter().chain(introspection)
+            })
             .collect();
         let facts = self.facts.load();
         degraded.extend(

@@ -2,8 +2,9 @@
 //! checked, so that a default passes the same checks and `check --print` shows it.
 
 use super::raw::{
-    Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Drain, File, Forward, Issuer,
-    Jwks, Limits, Listener, Profile, Protocol, Reload, Tls, Upstream,
+    Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Drain, File, Forward,
+    Introspection, IntrospectionResponse, IntrospectionUse, Issuer, Jwks, Limits, Listener,
+    Profile, Protocol, Reload, Tls, Upstream,
 };
 
 fn put(slot: &mut Option<String>, value: &str) {
@@ -99,6 +100,23 @@ impl Issuer {
         self.required.get_or_insert(true);
         self.claims.fill();
         self.jwks.fill();
+        if let Some(introspection) = &mut self.introspection {
+            introspection.fill();
+        }
+    }
+}
+
+impl Introspection {
+    fn fill(&mut self) {
+        self.about.get_or_insert(IntrospectionUse::Opaque);
+        self.opaque.get_or_insert(false);
+        self.response.get_or_insert(IntrospectionResponse::Json);
+        put(&mut self.cache.active, "5s");
+        put(&mut self.cache.inactive, "1s");
+        put(&mut self.token_bytes, "4KiB");
+        put(&mut self.timeout, "2s");
+        self.breaker.failures.get_or_insert(5);
+        put(&mut self.breaker.open_for, "5s");
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::document::At;
 use super::files::{Files, digest};
 use super::interner::Interner;
+use super::introspection;
 use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::values::{self, YEAR, duration, hours, ms, secs};
@@ -22,7 +23,17 @@ pub(super) struct Found {
     pub(super) at: At,
     pub(super) rs256: bool,
     pub(super) max_lifetime: std::time::Duration,
+    pub(super) introspection: Option<Introspects>,
     pub(super) settings: Option<pip::Settings>,
+}
+
+/// What policies must know of an issuer's introspection.
+#[derive(Debug)]
+pub(super) struct Introspects {
+    /// Whether it is asked without a policy that says so.
+    pub(super) used: bool,
+    /// Whether it was named as the one that gets opaque tokens.
+    pub(super) opaque: bool,
 }
 
 /// Checks every issuer, and them beside each other.
@@ -65,20 +76,46 @@ fn one(
     let algorithms = algorithms(raw, at, out);
     let material = material(raw, at, files, now, out);
     let source = source(raw, at, files, &algorithms, out);
+    let introspection = raw.introspection.as_ref().map(|written| {
+        let here = at.key("introspection");
+        introspection::check(
+            raw,
+            written,
+            &here,
+            (files, material.tls.as_ref()),
+            now,
+            out,
+        )
+    });
     // Whatever the settings are made of, in one text: as written, and what is in the files.
     let mut whole = format!("{name}\n{raw:?}\n");
-    for (name, bytes) in &material.read {
+    let read = introspection.iter().flat_map(|found| &found.read);
+    for (name, bytes) in material.read.iter().chain(read) {
         whole.push_str(&format!("{name} {:?}\n", digest(bytes)));
     }
     if let Some(KeySource::File(_, bytes)) = &source {
         whole.push_str(&format!("{:?}\n", digest(bytes)));
     }
     let id = previous.number(digest(whole.as_bytes()), interner);
-    let issuer = issuer(name, raw, at, (id, algorithms), out);
+    let mut issuer = issuer(name, raw, at, (id, algorithms), out);
+    issuer.introspection = introspection.as_ref().map(|found| found.rules);
+    let introspects = introspection.as_ref().map(|found| Introspects {
+        used: found.used,
+        opaque: found.opaque,
+    });
     let max_lifetime = issuer.max_lifetime;
     let rs256 = issuer.algorithms.contains(&Algorithm::Rs256);
     let settings = settings(raw, at, files, (issuer, material.tls, source), out);
+    // Introspection that has a problem takes the issuer with it: nothing loads.
+    let settings = settings.and_then(|settings| match introspection {
+        None => Some(settings),
+        Some(found) => Some(pip::Settings {
+            introspection: Some(found.settings?),
+            ..settings
+        }),
+    });
     Found {
+        introspection: introspects,
         id,
         at: at.clone(),
         rs256,
@@ -169,6 +206,7 @@ fn issuer(
         max_lifetime,
         client_id_claims,
         scope_claims,
+        introspection: None,
     }
 }
 
@@ -209,11 +247,12 @@ fn material(
         ca: raw.ca.as_deref(),
         certificate: raw.certificate.as_deref(),
         private_key: raw.private_key.as_deref(),
+        private_key_name: "private_key",
         server_name: None,
         http2: false,
     };
     // Keys in a file need no connection, so not even the platform's authorities must exist.
-    let offline = raw.jwks_file.is_some();
+    let offline = raw.jwks_file.is_some() && raw.introspection.is_none();
     super::upstreams::client_tls(&written, at, files, (now, offline), out).map_or_else(
         || Material {
             tls: None,
@@ -267,7 +306,7 @@ fn source(
         });
     }
     for key in ["ca", "certificate", "private_key", "proxy", "hosts"] {
-        if at.key(key).written() {
+        if at.key(key).written() && raw.introspection.is_none() {
             let wrong = "this has no effect with jwks_file";
             at.key(key).refuse_key(out, wrong, "remove it");
         }
@@ -372,6 +411,7 @@ fn settings(
         keep_last_good_for: keep,
         snapshot,
         required: raw.required != Some(false),
+        introspection: None,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::policies::Chain;
 use super::problem::{Findings, ReportKind};
 use super::raw;
-use super::raw_policy::{BindingKind, Clients};
+use super::raw_policy::{BindingKind, Clients, Introspection};
 
 /// Reports every rule of the most derived layer that is weaker than what it inherits.
 pub(super) fn report(chain: &Chain, merged: &raw::Policy, out: &mut Findings) {
@@ -88,6 +88,12 @@ pub(super) fn report(chain: &Chain, merged: &raw::Policy, out: &mut Findings) {
             "clients",
             "allows clients that the inherited list does not".to_owned(),
         );
+    }
+    if (base.introspection, merged.introspection)
+        == (Some(Introspection::Uncached), Some(Introspection::Always))
+    {
+        let text = "takes remembered answers, where the inherited rule asks at every request";
+        weaker("introspection", text.to_owned());
     }
     for (key, own, inherited) in [
         ("claims", json(&merged.claims), json(&base.claims)),

@@ -10,6 +10,7 @@ mod document;
 mod files;
 mod forward;
 mod interner;
+mod introspection;
 mod issuers;
 mod listeners;
 mod loosened;

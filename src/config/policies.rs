@@ -8,7 +8,8 @@ use super::problem::Findings;
 use super::raw;
 use super::shape::nearest;
 use super::source::PolicySource;
-use super::{issuers, loosened, rules, values};
+use super::{issuers, loosened, raw_policy, rules, values};
+use crate::pdp::policy::Asking;
 use crate::pdp::{IssuerId, Policy};
 
 /// The bases, each with its commented text.
@@ -54,6 +55,12 @@ impl Chain {
         let layers = self.layers.iter().skip(skip).rev();
         layers.fold(raw::Policy::default(), |base, (_, own)| own.over(&base))
     }
+}
+
+/// What a policy asks about tokens.
+pub(super) struct Introspection {
+    pub(super) opaque: Option<IssuerId>,
+    pub(super) asking: Asking,
 }
 
 /// A policy that compiled.
@@ -248,6 +255,55 @@ impl<'s> Policies<'s> {
             .enumerate()
             .filter_map(|(index, name)| issuer(self.issuers, name, &at.item(index), out));
         found.collect()
+    }
+
+    /// What a policy asks its issuers about tokens, and which of them gets the opaque ones: their
+    /// text alone says nothing, so there must be one and no choice.
+    pub(super) fn introspection(
+        &self,
+        chain: &Chain,
+        merged: &raw::Policy,
+        ids: &[IssuerId],
+        out: &mut Findings,
+    ) -> Option<Introspection> {
+        let asking = match merged.introspection {
+            None => Asking::AsIssuer,
+            Some(raw_policy::Introspection::Always) => Asking::Always,
+            Some(raw_policy::Introspection::Uncached) => Asking::Uncached,
+        };
+        let asked = asking != Asking::AsIssuer;
+        let mut candidates = Vec::new();
+        for (name, found) in self.issuers.iter().filter(|(_, f)| ids.contains(&f.id)) {
+            match &found.introspection {
+                Some(how) if how.used || asked => candidates.push((name, found.id, how.opaque)),
+                None if asked => chain.origin(&["introspection"])?.refuse(
+                    out,
+                    format!("issuer {name} of this policy has no introspection"),
+                    format!(
+                        "add [issuer.{name}.introspection], or take the issuer out of the policy"
+                    ),
+                ),
+                Some(_) | None => {}
+            }
+        }
+        let named: Vec<_> = candidates.iter().filter(|(_, _, opaque)| *opaque).collect();
+        let opaque = match (candidates.as_slice(), named.as_slice()) {
+            ([], _) => None,
+            ([(_, id, _)], _) | (_, [(_, id, _)]) => Some(*id),
+            _ => {
+                let names: Vec<&str> = candidates.iter().map(|(name, ..)| name.as_str()).collect();
+                chain.origin(&["issuer"])?.refuse(
+                    out,
+                    format!(
+                        "{} introspect, and nothing says which of them an opaque token is of",
+                        names.join(" and ")
+                    ),
+                    "write opaque = true in introspection of one of them, or let the policy name one issuer",
+                );
+                None
+            }
+        };
+        Some(Introspection { opaque, asking })
     }
 
     /// An issuer that a policy names for a table of its own.

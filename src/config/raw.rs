@@ -310,10 +310,138 @@ pub(super) struct Issuer {
     /// How its keys are kept.
     #[serde(default)]
     pub(super) jwks: Jwks,
-    /// Token introspection: not in this version.
+    /// How it is asked about tokens (RFC 7662). Default: it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "token introspection (RFC 7662)"))]
-    pub(super) introspection: Option<Later>,
+    pub(super) introspection: Option<Introspection>,
+}
+
+/// `[issuer.<name>.introspection]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Introspection {
+    /// About which tokens it is asked; a policy may ask for more. Default "opaque".
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    pub(super) about: Option<IntrospectionUse>,
+    /// Address of the endpoint. Default: as the metadata of `discovery` say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) endpoint: Option<String>,
+    /// It gets opaque tokens, where several issuers of a policy introspect. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) opaque: Option<bool>,
+    /// Our client id there.
+    pub(super) client_id: String,
+    /// How we authenticate there.
+    pub(super) client_auth: ClientAuth,
+    /// Form of its answers. Default "json".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) response: Option<IntrospectionResponse>,
+    /// How long answers are remembered.
+    #[serde(default)]
+    pub(super) cache: AnswerCache,
+    /// Size of an opaque token; a longer one is refused without a call. Default "4KiB".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_bytes: Option<String>,
+    /// From the request that needs the answer to the answer. Default "2s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<String>,
+    /// When the server is left alone.
+    #[serde(default)]
+    pub(super) breaker: Breaker,
+}
+
+/// `use` of introspection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum IntrospectionUse {
+    /// Opaque tokens only.
+    Opaque,
+    /// JWTs too, after they were verified here.
+    Always,
+    /// None, but where a policy asks for it.
+    Never,
+}
+
+/// `response` of introspection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum IntrospectionResponse {
+    /// Plain JSON (RFC 7662).
+    Json,
+    /// A signed JWT (RFC 9701); any other answer is not taken.
+    Jwt,
+}
+
+/// `client_auth` of introspection.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientAuth {
+    /// The method, as the server's metadata name it.
+    pub(super) method: ClientAuthMethod,
+    /// PEM file of the private key: of the assertion, or of `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    /// Signature algorithm of the assertion: ES256, PS256 or EdDSA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) algorithm: Option<Algorithm>,
+    /// `kid` of the assertion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key_id: Option<String>,
+    /// PEM file of our certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<String>,
+    /// The secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<SecretRef>,
+}
+
+/// `method` of `client_auth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ClientAuthMethod {
+    /// A signed assertion (RFC 7523).
+    PrivateKeyJwt,
+    /// Our certificate, from an authority that the server trusts (RFC 8705 s2.1).
+    TlsClientAuth,
+    /// Our certificate, as registered there (RFC 8705 s2.2).
+    SelfSignedTlsClientAuth,
+    /// A shared secret (RFC 6749 s2.3.1).
+    ClientSecretBasic,
+}
+
+/// Where a secret is: one of the two.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretRef {
+    /// A file that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+    /// An environment variable that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<String>,
+}
+
+/// `cache` of introspection.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnswerCache {
+    /// Answers about active tokens; never past `exp`. Default "5s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) active: Option<String>,
+    /// All others. Default "1s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) inactive: Option<String>,
+}
+
+/// `breaker`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Breaker {
+    /// Failed calls in a row that open it. Default 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failures: Option<u64>,
+    /// How long it stays open. Default "5s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) open_for: Option<String>,
 }
 
 /// Signature algorithms of access tokens.

@@ -49,10 +49,10 @@ pub(super) struct Policy {
     /// Longest time since the user authenticated; else the challenge of RFC 9470.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_age: Option<String>,
-    /// Introspection: not in this version.
+    /// Whether the issuer is asked about JWTs that were verified here. Default: as `use` of its
+    /// introspection says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "token introspection (RFC 7662)"))]
-    pub(super) introspection: Option<Value>,
+    pub(super) introspection: Option<Introspection>,
     /// DPoP: not in this version.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-unsupported" = "DPoP (RFC 9449)"))]
@@ -75,6 +75,16 @@ pub(super) struct Policy {
     /// Longest `exp` - `iat`; narrows the issuer's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_lifetime: Option<String>,
+}
+
+/// `introspection` of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Introspection {
+    /// Always; answers are remembered for `cache.active` of the issuer.
+    Always,
+    /// At every request, opaque tokens included.
+    Uncached,
 }
 
 /// `binding`.

@@ -23,6 +23,7 @@ pub(super) fn compile(
     out: &mut Findings,
 ) -> Option<Policy> {
     let issuers = policies.issuers(chain, merged, out);
+    let introspection = policies.introspection(chain, merged, &issuers, out)?;
     let max_lifetime = time(chain, "max_lifetime", merged.max_lifetime.as_deref(), out)?;
     if let (Some(own), Some(longest)) = (max_lifetime, policies.longest_lifetime(&issuers))
         && own > longest
@@ -40,6 +41,8 @@ pub(super) fn compile(
     }
     Some(Policy {
         name: name.into(),
+        opaque: introspection.opaque,
+        introspection: introspection.asking,
         audience: match &merged.audience {
             Some(audience) => Some(values::list(&chain.origin(&["audience"])?, audience, out)),
             None => None,

@@ -70,6 +70,7 @@ fn one(
             ca: raw.ca.as_deref(),
             certificate: raw.certificate.as_deref(),
             private_key: raw.private_key.as_deref(),
+            private_key_name: "private_key",
             server_name: raw.server_name.as_deref(),
             http2,
         };
@@ -186,6 +187,8 @@ pub(super) struct Material<'r> {
     pub(super) ca: Option<&'r [String]>,
     pub(super) certificate: Option<&'r str>,
     pub(super) private_key: Option<&'r str>,
+    /// What `private_key` is called where it stands.
+    pub(super) private_key_name: &'static str,
     pub(super) server_name: Option<&'r str>,
     pub(super) http2: bool,
 }
@@ -220,7 +223,7 @@ pub(super) fn client_tls(
         (Some(certificate), Some(key)) => {
             let here = at.key("certificate");
             let chain = files.named(&here, certificate, out);
-            let key = files.secret(&at.key("private_key"), key, out);
+            let key = files.secret(&at.key(raw.private_key_name), key, out);
             let (chain, key) = (chain?, key?);
             match Identity::from_pem(&chain.bytes, &key.bytes) {
                 Ok(identity) => {

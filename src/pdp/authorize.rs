@@ -180,6 +180,33 @@ pub(super) fn decide<B>(
     }
 }
 
+/// Whether a request would pass with this token. A look and no permit: nothing comes of it.
+///
+/// # Errors
+/// As [`decide`].
+pub(super) fn passes<B>(
+    routed: &Routed<B>,
+    policy: &Policy,
+    token: &SharedToken,
+    now: UnixTime,
+) -> Result<(), Refusal> {
+    permit(routed, policy, token, now).map(drop)
+}
+
+/// What can be said of the sender before anything is known of the token: where only
+/// certificate-bound tokens pass, there must be a certificate, inside its dates.
+///
+/// # Errors
+/// `certificate_required`, `certificate_expired`.
+pub(super) fn sender<B>(routed: &Routed<B>, policy: &Policy, now: UnixTime) -> Result<(), Refusal> {
+    let peer = &*routed.inbound.peer;
+    binding::dates(peer, now)?;
+    if peer.certificate.is_none() && !policy.binding.none {
+        return Err(Refusal::new(Reason::CertificateRequired));
+    }
+    Ok(())
+}
+
 /// Lets a refused request pass where its route is only observed: without identity, marked as what
 /// it is, and only until the date that the file names.
 ///

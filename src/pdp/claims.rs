@@ -23,7 +23,31 @@ pub(super) fn read(
     issuer: &Issuer,
     digest: TokenDigest,
 ) -> Result<VerifiedToken, Refusal> {
-    typed(signed.payload(), issuer, signed.generation(), digest)
+    let claims = object(signed.payload())?;
+    typed(claims, issuer, signed.generation(), digest, Form::Jwt)
+}
+
+/// The members of an introspection answer (RFC 7662 s2.2) by the same rules: `exp`, `aud` and
+/// `client_id` must be there. `iss`, `sub`, `iat` and `jti` may be missing; the issuer is the one
+/// that was asked, so a missing `iss` is its own.
+///
+/// # Errors
+/// `claim_missing`, `claim_malformed`, `issuer_unknown`.
+pub(super) fn introspected(
+    mut members: Map<String, Value>,
+    issuer: &Issuer,
+    digest: TokenDigest,
+) -> Result<VerifiedToken, Refusal> {
+    if !members.contains_key("iss") {
+        members.insert("iss".to_owned(), Value::String(issuer.issuer.to_string()));
+    }
+    typed(
+        members,
+        issuer,
+        KeyGeneration(0),
+        digest,
+        Form::Introspected,
+    )
 }
 
 /// The same rules for bytes that nobody signed, which is why nothing comes of it.
@@ -31,17 +55,39 @@ pub(super) fn read(
 /// # Errors
 /// `claim_missing`, `claim_malformed`.
 pub fn check(claims: &[u8], issuer: &Issuer) -> Result<(), Refusal> {
-    typed(claims, issuer, KeyGeneration(0), TokenDigest([0; 32])).map(drop)
+    let (claims, digest) = (object(claims)?, TokenDigest([0; 32]));
+    typed(claims, issuer, KeyGeneration(0), digest, Form::Jwt).map(drop)
+}
+
+fn object(claims: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    json::object(claims)
+        .map_err(|why| Refusal::because(Reason::ClaimMalformed, format!("the claims are {why}")))
+}
+
+/// Where claims come from: what must be there differs, what it must be does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Jwt,
+    Introspected,
+}
+
+impl Form {
+    /// A claim that a JWT must have and an answer may leave out.
+    fn required<T>(self, claim: Option<T>, name: &str) -> Result<Option<T>, Refusal> {
+        match self {
+            Self::Jwt => required(claim, name).map(Some),
+            Self::Introspected => Ok(claim),
+        }
+    }
 }
 
 fn typed(
-    payload: &[u8],
+    claims: Map<String, Value>,
     issuer: &Issuer,
     key_generation: KeyGeneration,
     digest: TokenDigest,
+    form: Form,
 ) -> Result<VerifiedToken, Refusal> {
-    let claims = json::object(payload)
-        .map_err(|why| Refusal::because(Reason::ClaimMalformed, format!("the claims are {why}")))?;
     // RFC 9068 s4: byte by byte. A trailing slash is another issuer (TOK-08).
     if required(text(&claims, "iss")?, "iss")? != &*issuer.issuer {
         return Err(Refusal::because(
@@ -49,13 +95,14 @@ fn typed(
             "iss is not that of the key's issuer",
         ));
     }
-    let subject = required(text(&claims, "sub")?, "sub")?.into();
+    let subject = form.required(text(&claims, "sub")?, "sub")?;
+    let subject = subject.map(Into::into);
     let client_id = client_id(&claims, issuer)?.into();
-    required(text(&claims, "jti")?, "jti")?;
+    form.required(text(&claims, "jti")?, "jti")?;
     let audience = required(audience(&claims)?, "aud")?;
     let expires = required(date(&claims, "exp")?, "exp")?;
-    let issued = required(date(&claims, "iat")?, "iat")?;
-    if expires <= issued {
+    let issued = form.required(date(&claims, "iat")?, "iat")?;
+    if issued.is_some_and(|issued| expires <= issued) {
         return Err(malformed("exp is not after iat"));
     }
     let not_before = date(&claims, "nbf")?;
@@ -68,10 +115,10 @@ fn typed(
         digest,
         key_generation,
         client_id,
-        subject: Some(subject),
+        subject,
         audience,
         expires,
-        issued: Some(issued),
+        issued,
         not_before,
         scopes,
         acr,

@@ -10,9 +10,8 @@ use crate::refusal::{Reason, Refusal, Scheme, Schemes};
 /// The access token of a request: in the one `Authorization` field, after the scheme `Bearer`
 /// (RFC 6750 s2.1). Neither a form nor a cookie is looked at (PRES-04, PRES-11).
 ///
-/// The token has the outer form of a signed JWT, three parts of base64url with dots between. That
-/// its first part is a JSON object with `alg` is seen when the header is read, before anything is
-/// believed of it.
+/// Whether it is a JWT or opaque is seen later ([`looks_signed`]): most tokens are remembered, and
+/// those need no look.
 ///
 /// # Errors
 /// `token_in_query`, `token_repeated`, `token_missing`, `credentials_malformed`,
@@ -42,7 +41,7 @@ pub fn credential(head: &RequestHead, max_token_bytes: usize) -> Result<AccessTo
     if !is_token68(token) {
         return Err(refused(Reason::CredentialsMalformed));
     }
-    form(token)?;
+    not_encrypted(token)?;
     Ok(AccessToken::new(token))
 }
 
@@ -98,27 +97,28 @@ fn is_token68(text: &str) -> bool {
     !body.is_empty() && body.bytes().all(fits)
 }
 
-/// Which kind of token it is. Five parts are an encrypted one, which nobody here can read; any
-/// other form is opaque, and no issuer here introspects.
-fn form(token: &str) -> Result<(), Refusal> {
-    let mut parts = token.split('.');
+/// Whether the token has the outer form of a signed JWT: three parts of base64url with dots
+/// between. One that does not is opaque and is never remembered as a JWT.
+pub(super) fn looks_signed(token: &AccessToken) -> bool {
+    let mut parts = token.expose().split('.');
     let signed = (parts.next(), parts.next(), parts.next(), parts.next());
-    if let (Some(header), Some(payload), Some(signature), None) = signed
-        && is_base64url(header)
-        && is_base64url(payload)
-        // An empty signature is `alg: none`, which is named so when the header is read.
-        && (signature.is_empty() || is_base64url(signature))
-    {
-        return Ok(());
+    matches!(signed, (Some(header), Some(payload), Some(signature), None)
+        if is_base64url(header)
+            && is_base64url(payload)
+            // An empty signature is `alg: none`, which is named so when the header is read.
+            && (signature.is_empty() || is_base64url(signature)))
+}
+
+/// Five parts are an encrypted token, which nobody here can read, and which is no opaque one
+/// either.
+fn not_encrypted(token: &str) -> Result<(), Refusal> {
+    if token.split('.').count() == 5 {
+        return Err(refused_for(
+            Reason::TokenMalformed,
+            "the token has the five parts of an encrypted one (RFC 7516 s3.1)",
+        ));
     }
-    Err(refused_for(
-        Reason::TokenMalformed,
-        if token.split('.').count() == 5 {
-            "the token has the five parts of an encrypted one (RFC 7516 s3.1)"
-        } else {
-            "the token is not three parts of base64url (RFC 7515 s3.1), and opaque tokens are not taken"
-        },
-    ))
+    Ok(())
 }
 
 fn is_base64url(part: &str) -> bool {

@@ -88,6 +88,34 @@ impl Header {
             key_id,
         })
     }
+
+    /// `alg`.
+    pub(super) const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// `kid`.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    /// Whether `typ` is one of these, which are lower case and have a slash.
+    pub(super) fn is_of_type(&self, types: &[Box<str>]) -> bool {
+        is_of_type(self.kind.as_deref(), types)
+    }
+}
+
+/// Whether the text is a JWT and not an opaque token: three parts of base64url, of which the first
+/// is a JSON object with `alg`. Such a token is judged as a JWT and as nothing else, however bad it
+/// may be.
+pub(super) fn is_jwt(token: &str) -> bool {
+    let Ok((header, _, _)) = parts(token) else {
+        return false;
+    };
+    let Ok(header) = URL_SAFE_NO_PAD.decode(header) else {
+        return false;
+    };
+    matches!(serde_json::from_slice(&header), Ok(Value::Object(members)) if members.contains_key("alg"))
 }
 
 /// A token that names an issuer that may be believed, and whose header that issuer's settings
@@ -158,7 +186,7 @@ impl Candidate {
                 ),
             ));
         }
-        if !is_of_type(header.kind.as_deref(), &issuer.token_types) {
+        if !header.is_of_type(&issuer.token_types) {
             return Err(Refusal::because(
                 Reason::TokenTypeWrong,
                 match header.kind {
@@ -182,6 +210,11 @@ impl Candidate {
         &self.issuer
     }
 
+    /// The token itself, once it was verified.
+    pub(super) fn into_token(self) -> AccessToken {
+        self.token
+    }
+
     /// What the whole token is remembered under.
     pub(super) fn digest(&self) -> TokenDigest {
         self.token.digest()
@@ -189,7 +222,7 @@ impl Candidate {
 
     /// `kid`.
     pub(super) fn key_id(&self) -> Option<&str> {
-        self.header.key_id.as_deref()
+        self.header.key_id()
     }
 
     /// `alg`, which its issuer allows.
@@ -235,7 +268,7 @@ impl Candidate {
 }
 
 /// Exactly three parts (RFC 7515 s7.1; TOK-13).
-fn parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
+pub(super) fn parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
     let mut parts = token.split('.');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(header), Some(payload), Some(signature), None) => Ok((header, payload, signature)),

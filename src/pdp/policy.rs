@@ -111,6 +111,17 @@ pub struct Issuer {
     pub client_id_claims: Vec<Box<str>>,
     /// Names of the claim that holds the scopes; the first present counts.
     pub scope_claims: Vec<Box<str>>,
+    /// What it is asked about tokens; `None` where the file has no `introspection`.
+    pub introspection: Option<Introspection>,
+}
+
+/// What an issuer is asked about tokens (RFC 7662).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Introspection {
+    /// `use = "always"`: about JWTs too, after they were verified here.
+    pub always: bool,
+    /// Bytes of an opaque token: a longer one is refused without a call.
+    pub token_bytes: usize,
 }
 
 /// A route, as checked.
@@ -241,6 +252,10 @@ pub struct Policy {
     pub issuers: Vec<IssuerId>,
     /// Narrows the audience of every issuer.
     pub audience: Option<Vec<Box<str>>>,
+    /// The one of `issuers` that opaque tokens are asked of; `None`: they are not taken.
+    pub opaque: Option<IssuerId>,
+    /// Whether JWTs are asked about, beside what their issuer says.
+    pub introspection: Asking,
     /// How the token must be bound.
     pub binding: Binding,
     /// All of them.
@@ -263,6 +278,18 @@ pub struct Policy {
     pub require_headers: Vec<HeaderName>,
     /// Narrows the issuer's.
     pub max_lifetime: Option<Duration>,
+}
+
+/// `introspection` of a policy: whether the issuer is asked about tokens that were verified here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asking {
+    /// As `use` of the issuer says.
+    #[default]
+    AsIssuer,
+    /// Always; an answer is remembered for `cache.active` of the issuer.
+    Always,
+    /// At every request, opaque tokens included: no remembered answer is taken.
+    Uncached,
 }
 
 /// How a token must be bound to its sender. A bound token must prove its binding whatever stands

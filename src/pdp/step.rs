@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::authorize::{self, Authorized, Gate};
 use super::claims;
-use super::credential::credential;
-use super::jwt::Candidate;
+use super::credential::{credential, looks_signed};
+use super::introspection::Introspected;
+use super::jwt::{Candidate, is_jwt};
 use super::keys::KeySet;
-use super::policy::{Algorithm, Issuer, Policy, Route};
+use super::policy::{Algorithm, Asking, Issuer, Policy, Route};
 use super::route::Routed;
 use super::time::UnixTime;
 use super::token::{AccessToken, SharedToken, TokenDigest};
@@ -30,6 +31,16 @@ pub enum Ask {
     },
     /// Remember that this token was verified.
     Remember(TokenDigest, SharedToken),
+    /// What an issuer says about a token (RFC 7662).
+    Introspect {
+        /// Who is asked: the issuer of the policy that takes opaque tokens, or the one that
+        /// signed this token.
+        issuer: Arc<Issuer>,
+        /// The token, to be sent there and nowhere else.
+        token: AccessToken,
+        /// Whether an answer given before this request will do.
+        remembered: bool,
+    },
 }
 
 /// The answer to an [`Ask`] of the same name.
@@ -41,6 +52,8 @@ pub enum Answer {
     Keys(Arc<KeySet>),
     /// Taken note.
     Remembered,
+    /// What the issuer says.
+    Introspected(Arc<Introspected>),
 }
 
 /// Why there is no answer. Always a reason of class `Undecided` or `Local`: what we cannot know is
@@ -99,7 +112,11 @@ enum Evidence {
     /// It names an issuer of the policy, in a form that the issuer's settings take.
     Candidate(Box<Candidate>),
     /// Its signature and claims are good.
-    Verified(SharedToken),
+    Verified(SharedToken, AccessToken),
+    /// It is opaque.
+    Opaque(TokenDigest),
+    /// Its signature and claims are good, and it would pass if its issuer still stands by it.
+    Permitted(SharedToken),
 }
 
 impl<B> Pending<B> {
@@ -131,29 +148,59 @@ impl<B> Pending<B> {
             (Ask::Recall(digest), Evidence::Presented(token), Answer::Recalled(known)) => {
                 match known {
                     Some(known) if known.digest() == digest => {
-                        decided(routed, &policy, &known, now, trail)
+                        verified(routed, policy, (known, token), now, trail)
                     }
                     Some(_) => Err(misanswered("another token was recalled")),
                     None => unknown(routed, policy, token, now, trail),
                 }
             }
             (Ask::Keys { .. }, Evidence::Candidate(candidate), Answer::Keys(keys)) => {
-                match verified(&candidate, &keys) {
-                    Ok(token) => remember(routed, policy, token, now, trail),
+                match read(&candidate, &keys) {
+                    Ok(token) => {
+                        let known = (token, candidate.into_token());
+                        remember(routed, policy, known, now, trail)
+                    }
                     Err(refusal) => refused(routed, refusal, now),
                 }
             }
-            (Ask::Remember(..), Evidence::Verified(token), Answer::Remembered) => {
-                decided(routed, &policy, &token, now, trail)
+            (Ask::Remember(..), Evidence::Verified(token, text), Answer::Remembered) => {
+                verified(routed, policy, (token, text), now, trail)
             }
-            (Ask::Recall(_) | Ask::Keys { .. } | Ask::Remember(..), _, _) => {
-                Err(misanswered("the answer is to another question"))
+            (Ask::Introspect { issuer, .. }, evidence, Answer::Introspected(said)) => {
+                let digest = match &evidence {
+                    Evidence::Opaque(digest) => Some(*digest),
+                    Evidence::Permitted(token) => Some(token.digest()),
+                    Evidence::Presented(_) | Evidence::Candidate(_) | Evidence::Verified(..) => {
+                        None
+                    }
+                };
+                if digest != Some(said.digest()) || said.issuer() != issuer.id {
+                    return Err(misanswered("the answer is about another token"));
+                }
+                let told = match said.token() {
+                    Ok(told) => told,
+                    Err(refusal) => return refused(routed, refusal, now),
+                };
+                match evidence {
+                    Evidence::Permitted(token) => {
+                        confirmed(routed, &policy, (&token, told), now, trail)
+                    }
+                    Evidence::Opaque(_)
+                    | Evidence::Presented(_)
+                    | Evidence::Candidate(_)
+                    | Evidence::Verified(..) => decided(routed, &policy, told, now, trail),
+                }
             }
+            (
+                Ask::Recall(_) | Ask::Keys { .. } | Ask::Remember(..) | Ask::Introspect { .. },
+                _,
+                _,
+            ) => Err(misanswered("the answer is to another question")),
         }
     }
 
     /// Goes on without an answer. A memory that does not work costs time and no more; without
-    /// keys the request is refused as undecided, but on a route that is only observed.
+    /// keys, or what the issuer says, the request is refused as undecided, but on a route that is only observed.
     ///
     /// # Errors
     /// The reason of `why`, or as [`Pending::resume`].
@@ -166,7 +213,7 @@ impl<B> Pending<B> {
         let answer = match &self.ask {
             Ask::Recall(_) => Answer::Recalled(None),
             Ask::Remember(..) => Answer::Remembered,
-            Ask::Keys { .. } => {
+            Ask::Keys { .. } | Ask::Introspect { .. } => {
                 let mut refusal = Refusal::because(why.reason, why.detail.clone());
                 if why.retry_after.is_some() {
                     refusal = refusal.advise(|advice| advice.retry_after = why.retry_after);
@@ -189,6 +236,7 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
     };
     trail.policy = Some(Arc::clone(&policy));
     match credential(&routed.inbound.head, routed.token_bytes) {
+        Ok(token) if !looks_signed(&token) => opaque(routed, policy, token, now, trail),
         Ok(token) => Ok(Step::Ask(Box::new(Pending {
             ask: Ask::Recall(token.digest()),
             evidence: Evidence::Presented(token),
@@ -207,6 +255,9 @@ fn unknown<B>(
     now: UnixTime,
     trail: &mut Trail,
 ) -> Result<Step<B>, Refusal> {
+    if policy.opaque.is_some() && !is_jwt(token.expose()) {
+        return opaque(routed, policy, token, now, trail);
+    }
     let issuers = policy
         .issuers
         .iter()
@@ -228,7 +279,48 @@ fn unknown<B>(
     })))
 }
 
-fn verified(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal> {
+/// The token is opaque: the one issuer of the policy that introspects is asked. What no answer
+/// could save is refused before, so that it costs no call (INT-13).
+fn opaque<B>(
+    routed: Routed<B>,
+    policy: Arc<Policy>,
+    token: AccessToken,
+    now: UnixTime,
+    trail: &mut Trail,
+) -> Result<Step<B>, Refusal> {
+    let asked = policy.opaque.and_then(|id| {
+        let issuer = routed.snapshot.issuer(id)?;
+        Some((Arc::clone(issuer), issuer.introspection?))
+    });
+    let Some((issuer, rules)) = asked else {
+        let why = "the token is not three parts of base64url (RFC 7515 s3.1), and no issuer of the policy takes opaque ones";
+        return refused(routed, Refusal::because(Reason::TokenMalformed, why), now);
+    };
+    trail.issuer = Some(Arc::clone(&issuer));
+    let length = token.expose().len();
+    if length > rules.token_bytes {
+        let why = format!(
+            "the opaque token has {length} bytes of at most {} for issuer {}",
+            rules.token_bytes, issuer.name
+        );
+        return refused(routed, Refusal::because(Reason::TokenTooLarge, why), now);
+    }
+    if let Err(refusal) = authorize::sender(&routed, &policy, now) {
+        return refused(routed, refusal, now);
+    }
+    Ok(Step::Ask(Box::new(Pending {
+        evidence: Evidence::Opaque(token.digest()),
+        ask: Ask::Introspect {
+            issuer,
+            token,
+            remembered: policy.introspection != Asking::Uncached,
+        },
+        routed,
+        policy,
+    })))
+}
+
+fn read(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal> {
     let signed = candidate.verify(keys)?;
     claims::read(&signed, candidate.issuer(), candidate.digest()).map(Arc::new)
 }
@@ -237,7 +329,7 @@ fn verified(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal
 fn remember<B>(
     routed: Routed<B>,
     policy: Arc<Policy>,
-    token: SharedToken,
+    (token, text): (SharedToken, AccessToken),
     now: UnixTime,
     trail: &mut Trail,
 ) -> Result<Step<B>, Refusal> {
@@ -246,10 +338,73 @@ fn remember<B>(
     }
     Ok(Step::Ask(Box::new(Pending {
         ask: Ask::Remember(token.digest(), Arc::clone(&token)),
-        evidence: Evidence::Verified(token),
+        evidence: Evidence::Verified(token, text),
         routed,
         policy,
     })))
+}
+
+/// The token is good by itself. Where the policy or the issuer's settings say so, its issuer is
+/// asked whether it still stands by it, if the request would pass otherwise: both must permit
+/// (INT-14).
+fn verified<B>(
+    routed: Routed<B>,
+    policy: Arc<Policy>,
+    (token, text): (SharedToken, AccessToken),
+    now: UnixTime,
+    trail: &mut Trail,
+) -> Result<Step<B>, Refusal> {
+    let issuer = routed.snapshot.issuer(token.issuer());
+    let always = || {
+        let rules = issuer.and_then(|issuer| issuer.introspection);
+        rules.is_some_and(|rules| rules.always)
+    };
+    let asked = policy.introspection != Asking::AsIssuer || always();
+    let Some(issuer) = issuer.filter(|_| asked).map(Arc::clone) else {
+        return decided(routed, &policy, &token, now, trail);
+    };
+    if authorize::passes(&routed, &policy, &token, now).is_err() {
+        return decided(routed, &policy, &token, now, trail);
+    }
+    trail.issuer = Some(Arc::clone(&issuer));
+    trail.token = Some(Arc::clone(&token));
+    Ok(Step::Ask(Box::new(Pending {
+        ask: Ask::Introspect {
+            issuer,
+            token: text,
+            remembered: policy.introspection != Asking::Uncached,
+        },
+        evidence: Evidence::Permitted(token),
+        routed,
+        policy,
+    })))
+}
+
+/// A JWT about which its issuer was asked: the answer must permit as well, and be about the same
+/// client and user.
+fn confirmed<B>(
+    routed: Routed<B>,
+    policy: &Policy,
+    (token, told): (&SharedToken, &SharedToken),
+    now: UnixTime,
+    trail: &mut Trail,
+) -> Result<Step<B>, Refusal> {
+    let other_user = match (token.subject(), told.subject()) {
+        (Some(ours), Some(theirs)) => ours != theirs,
+        (None, _) | (_, None) => false,
+    };
+    if token.client_id() != told.client_id() || other_user {
+        let why = "the issuer's answer names another client or user than the token itself";
+        return refused(
+            routed,
+            Refusal::because(Reason::IntrospectionUnfit, why),
+            now,
+        );
+    }
+    match authorize::passes(&routed, policy, told, now) {
+        Ok(()) => decided(routed, policy, token, now, trail),
+        Err(refusal) => refused(routed, refusal, now),
+    }
 }
 
 fn decided<B>(

@@ -34,9 +34,19 @@ pub(super) fn judge(
     }
     not_ahead("nbf", token.not_before, issuer, now)?;
     not_ahead("iat", token.issued, issuer, now)?;
-    lifetime(token, issuer.max_lifetime, issuer.clock_skew)?;
+    // An introspection answer may leave iat out. What is left of the token's life is then the least
+    // that it was given, and all that can be held to the issuer's bound; a policy that names a
+    // narrower one gets it or refuses.
+    let issued = token.issued.unwrap_or(now);
+    lifetime(token, issued, issuer.max_lifetime, issuer.clock_skew)?;
     if let Some(longest) = policy.max_lifetime {
-        lifetime(token, longest, issuer.clock_skew)?;
+        let Some(issued) = token.issued else {
+            return Err(Refusal::because(
+                Reason::LifetimeExcessive,
+                "without iat the lifetime cannot be known",
+            ));
+        };
+        lifetime(token, issued, longest, issuer.clock_skew)?;
     }
     audience(token, &issuer.audience, &issuer.name)?;
     // A policy narrows: a token for the policy's audience must still be for one of the issuer's,
@@ -65,13 +75,12 @@ fn not_ahead(
 
 /// TOK-21. `clock_skew` is granted on top: many issuers date `iat` back by a few seconds, so that no
 /// resource server finds it in the future, and mean the lifetime without them.
-fn lifetime(token: &VerifiedToken, longest: Duration, skew: Duration) -> Result<(), Refusal> {
-    let Some(issued) = token.issued else {
-        return Err(Refusal::because(
-            Reason::LifetimeExcessive,
-            "without iat the lifetime cannot be known",
-        ));
-    };
+fn lifetime(
+    token: &VerifiedToken,
+    issued: UnixTime,
+    longest: Duration,
+    skew: Duration,
+) -> Result<(), Refusal> {
     let lifetime = token.expires.since(issued);
     if lifetime > longest.saturating_add(skew) {
         return Err(Refusal::because(

@@ -11,7 +11,7 @@ use moka::Expiry;
 use moka::sync::Cache;
 
 use crate::pdp::token::KeyGeneration;
-use crate::pdp::{IssuerId, TokenDigest, UnixTime, VerifiedToken};
+use crate::pdp::{Introspected, IssuerId, TokenDigest, UnixTime, VerifiedToken};
 
 /// Bytes of all tokens together, about.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -127,6 +127,126 @@ impl<T: Remembered> Tokens<T> {
     /// How many are held, about.
     pub(super) fn len(&self) -> u64 {
         self.cache.entry_count()
+    }
+}
+
+/// Bytes of all answers about active tokens together, about.
+const LARGEST_ACTIVE: u64 = 64 * 1024 * 1024;
+
+/// Bytes of all other answers together. They are apart, so that made-up tokens cannot push out
+/// what is known of good ones (INT-08).
+const LARGEST_REFUSED: u64 = 8 * 1024 * 1024;
+
+/// Who said it, of which token.
+type AnswerKey = (IssuerId, [u8; 32]);
+
+/// What issuers said about tokens. An issuer's number stands for its settings too, our client id
+/// among them, so that an answer to one question is never taken for that to another.
+pub(super) struct Answers {
+    active: Cache<AnswerKey, Held, Folded>,
+    refused: Cache<AnswerKey, Held, Folded>,
+}
+
+#[derive(Clone)]
+struct Held {
+    said: Arc<Introspected>,
+    life: Duration,
+}
+
+struct ForItsLife;
+
+impl Expiry<AnswerKey, Held> for ForItsLife {
+    fn expire_after_create(&self, _: &AnswerKey, held: &Held, _: Instant) -> Option<Duration> {
+        Some(held.life)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &AnswerKey,
+        held: &Held,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(held.life)
+    }
+}
+
+impl Answers {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        let bounded = |largest| {
+            Cache::builder()
+                .max_capacity(largest)
+                .weigher(|_, held: &Held| {
+                    u32::try_from(held.said.weight().saturating_add(256)).unwrap_or(u32::MAX)
+                })
+                .expire_after(ForItsLife)
+                .build_with_hasher(Folded::default())
+        };
+        Self {
+            active: bounded(LARGEST_ACTIVE),
+            refused: bounded(LARGEST_REFUSED),
+        }
+    }
+
+    /// What this issuer said about the token, if it may still be taken. An active token is not
+    /// taken past its `exp`, whatever the clocks did meanwhile (INT-07).
+    pub(super) fn recall(
+        &self,
+        issuer: IssuerId,
+        digest: TokenDigest,
+        now: UnixTime,
+    ) -> Option<Arc<Introspected>> {
+        let key = (issuer, digest.0);
+        let active = self.active.get(&key);
+        let held = active.or_else(|| self.refused.get(&key))?;
+        held.said
+            .expires()
+            .is_none_or(|expires| now < expires)
+            .then_some(held.said)
+    }
+
+    /// Remembers an answer for this long at most, and never past `exp`.
+    pub(super) fn remember(&self, said: &Arc<Introspected>, longest: Duration, now: UnixTime) {
+        let key = (said.issuer(), said.digest().0);
+        let (into, other, life) = match said.expires() {
+            Some(expires) => (&self.active, &self.refused, longest.min(expires.since(now))),
+            None => (&self.refused, &self.active, longest),
+        };
+        // Whatever was known before is superseded, also where the answer itself is not kept.
+        other.invalidate(&key);
+        if life.is_zero() {
+            into.invalidate(&key);
+            return;
+        }
+        let said = Arc::clone(said);
+        into.insert(key, Held { said, life });
+    }
+
+    /// Drops one answer.
+    pub(super) fn forget(&self, said: &Introspected) {
+        let key = (said.issuer(), said.digest().0);
+        self.active.invalidate(&key);
+        self.refused.invalidate(&key);
+    }
+
+    /// Drops those that `wanted` says; their number.
+    pub(super) fn forget_all(&self, wanted: impl Fn(&Introspected) -> bool) -> u64 {
+        let mut dropped = 0;
+        for cache in [&self.active, &self.refused] {
+            for (key, held) in cache {
+                if wanted(&held.said) {
+                    cache.invalidate(&*key);
+                    dropped += 1;
+                }
+            }
+        }
+        dropped
+    }
+
+    /// How many are held, about: of active tokens, and others.
+    pub(super) fn len(&self) -> (u64, u64) {
+        (self.active.entry_count(), self.refused.entry_count())
     }
 }
 

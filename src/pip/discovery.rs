@@ -1,5 +1,5 @@
 //! Metadata of an authorization server (RFC 8414, OpenID Connect Discovery 1.0), as far as it
-//! leads to keys.
+//! leads to keys and to introspection.
 
 use serde::Deserialize;
 
@@ -35,6 +35,45 @@ pub(super) fn keys_address(
     Address::learned(&metadata.jwks_uri, issuer, hosts).map_err(failed)
 }
 
+/// The members that matter for introspection.
+#[derive(Deserialize)]
+struct Endpoints {
+    issuer: String,
+    introspection_endpoint: Option<String>,
+    #[serde(default)]
+    mtls_endpoint_aliases: Aliases,
+}
+
+#[derive(Deserialize, Default)]
+struct Aliases {
+    introspection_endpoint: Option<String>,
+}
+
+/// The address of the introspection endpoint (RFC 8414 s2). `mutual_tls`: we authenticate by our
+/// certificate, for which the server may have an address of its own (RFC 8705 s5).
+pub(super) fn introspection_address(
+    metadata: &[u8],
+    issuer: &str,
+    hosts: &[Box<str>],
+    mutual_tls: bool,
+) -> Result<Address, Failure> {
+    let failed = |detail: String| Failure::new(FetchResult::Metadata, detail);
+    let metadata: Endpoints = serde_json::from_slice(metadata)
+        .map_err(|error| failed(format!("the metadata cannot be read: {error}")))?;
+    if metadata.issuer != issuer {
+        return Err(failed(format!(
+            "the metadata is of issuer {:?}, the configuration says {issuer:?}",
+            metadata.issuer
+        )));
+    }
+    let alias = metadata.mtls_endpoint_aliases.introspection_endpoint;
+    let address = alias
+        .filter(|_| mutual_tls)
+        .or(metadata.introspection_endpoint)
+        .ok_or_else(|| failed("the metadata name no introspection_endpoint".to_owned()))?;
+    Address::learned(&address, issuer, hosts).map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +105,28 @@ mod tests {
                 failure.detail.contains("\"https://as.example\""),
                 "both names"
             );
+        }
+    }
+
+    #[test]
+    fn clients_with_a_certificate_are_led_to_their_own_endpoint() {
+        // RFC 8705 s5
+        let metadata = br#"{"issuer":"https://as.example",
+            "introspection_endpoint":"https://as.example/i",
+            "mtls_endpoint_aliases":{"introspection_endpoint":"https://mtls.as.example/i"}}"#;
+        let issuer = "https://as.example";
+        let address =
+            |hosts: &[Box<str>], mutual| introspection_address(metadata, issuer, hosts, mutual);
+        assert_eq!(&*address(&[], false).unwrap().host, "as.example");
+        let listed = ["mtls.as.example".into()];
+        assert_eq!(&*address(&listed, true).unwrap().host, "mtls.as.example");
+        assert!(address(&[], true).is_err(), "a host that nobody listed");
+        for bad in [
+            r#"{"issuer":"https://as.example"}"#,
+            r#"{"issuer":"https://evil","introspection_endpoint":"https://as.example/i"}"#,
+            r#"{"issuer":"https://as.example","introspection_endpoint":"http://as.example/i"}"#,
+        ] {
+            assert!(introspection_address(bad.as_bytes(), issuer, &[], false).is_err());
         }
     }
 

@@ -43,7 +43,7 @@ impl Failure {
         }
     }
 
-    fn unreachable(address: &Address, what: &str, error: impl Display) -> Self {
+    pub(super) fn unreachable(address: &Address, what: &str, error: impl Display) -> Self {
         let detail = format!("{}: {what}: {error}", address.authority());
         Self::new(FetchResult::Unreachable, detail)
     }
@@ -64,13 +64,24 @@ pub(super) struct Way<'a> {
 
 /// Fetches a document. The caller bounds the time.
 pub(super) async fn get(address: &Address, way: Way<'_>) -> Result<Bytes, Failure> {
+    exchange(address, open(address, way).await?).await
+}
+
+/// What speaks HTTP with an authorization server, TLS or, on this very machine, not.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Opens a connection, whose address was judged and whose certificate is verified. The caller
+/// bounds the time.
+pub(super) async fn open(address: &Address, way: Way<'_>) -> Result<Box<dyn Stream>, Failure> {
     // An address of this machine is not behind a proxy.
     let stream = match way.proxy.filter(|_| address.tls) {
         Some(proxy) => tunnel(address, proxy).await?,
         None => connect(address).await?,
     };
     if !address.tls {
-        return exchange(address, stream).await;
+        return Ok(Box::new(stream));
     }
     let name = way.tls.server_name.as_deref().unwrap_or(&address.host);
     let name = ServerName::try_from(name.to_owned())
@@ -80,7 +91,7 @@ pub(super) async fn get(address: &Address, way: Way<'_>) -> Result<Bytes, Failur
         .connect(name, stream)
         .await
         .map_err(|error| Failure::unreachable(address, "TLS", error))?;
-    exchange(address, stream).await
+    Ok(Box::new(stream))
 }
 
 async fn connect(address: &Address) -> Result<TcpStream, Failure> {
@@ -150,10 +161,7 @@ async fn tunnel(address: &Address, proxy: &str) -> Result<TcpStream, Failure> {
     }
 }
 
-async fn exchange(
-    address: &Address,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<Bytes, Failure> {
+async fn exchange(address: &Address, stream: Box<dyn Stream>) -> Result<Bytes, Failure> {
     let broken =
         |error: &dyn Display| Failure::unreachable(address, "no answer that can be read", error);
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()

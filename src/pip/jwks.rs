@@ -23,7 +23,7 @@ use super::{IssuerStatus, KeySource, Settings, snapshot};
 use crate::pdp::keys::Found;
 use crate::pdp::policy::Algorithm;
 use crate::pdp::token::KeyGeneration;
-use crate::pdp::{KeySet, Peer, Unavailable, UnixTime};
+use crate::pdp::{IssuerId, KeySet, Peer, Unavailable, UnixTime};
 use crate::refusal::Reason;
 use crate::telemetry::metrics::{FetchResult, IssuerMetrics};
 use crate::telemetry::redact::clean;
@@ -211,10 +211,22 @@ impl<K: Keys> Plane<K> {
         if let Some(keys) = self.known(key_id, algorithm) {
             return Ok(keys);
         }
+        self.keys_for(key_id, algorithm, &Client::of(client)).await
+    }
+
+    /// The same, charged to this client.
+    pub(super) async fn keys_for(
+        self: &Arc<Self>,
+        key_id: Option<&str>,
+        algorithm: Algorithm,
+        client: &Client,
+    ) -> Result<Arc<K>, Unavailable> {
+        if let Some(keys) = self.known(key_id, algorithm) {
+            return Ok(keys);
+        }
         if self.is_file() {
             return self.good().ok_or_else(|| self.unavailable(None));
         }
-        let client = Client::of(client);
         let (demand, mut ended) = {
             let mut schedule = self.schedule();
             // A fetch may have ended since; under the lock none ends.
@@ -222,7 +234,7 @@ impl<K: Keys> Plane<K> {
                 return Ok(keys);
             }
             let held = self.good().is_some();
-            let demand = schedule.demand(self.now(), &client, held);
+            let demand = schedule.demand(self.now(), client, held);
             (demand, self.ended.subscribe())
         };
         match demand {
@@ -241,7 +253,7 @@ impl<K: Keys> Plane<K> {
         }
         if let Some(keys) = self.known(key_id, algorithm) {
             if demand == Demand::Fetch {
-                self.schedule().refund(&client);
+                self.schedule().refund(client);
             }
             return Ok(keys);
         }
@@ -291,7 +303,18 @@ impl<K: Keys> Plane<K> {
                 .map_or_else(Vec::new, |held| held.keys.names()),
             age: held.as_ref().map(|held| now.since(held.published)),
             last_error: self.last_error.load().as_deref().cloned(),
+            introspection: None,
         }
+    }
+
+    /// The number of its issuer.
+    pub(super) fn id(&self) -> IssuerId {
+        self.settings.load().issuer.id
+    }
+
+    /// Whether its issuer has this name in the configuration.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        &*self.settings.load().issuer.name == name
     }
 
     fn known(&self, key_id: Option<&str>, algorithm: Algorithm) -> Option<Arc<K>> {

@@ -1,5 +1,5 @@
-//! The policy information point: what a decision needs from outside. Keys of issuers, and what is
-//! remembered of tokens.
+//! The policy information point: what a decision needs from outside. Keys of issuers, what issuers
+//! say about tokens, and what is remembered of either.
 //!
 //! It judges nothing: what it cannot tell it says so ([`Unavailable`]), and the core refuses.
 
@@ -7,6 +7,7 @@ mod address;
 mod cache;
 mod discovery;
 mod fetch;
+pub mod introspect;
 mod jwks;
 mod schedule;
 mod snapshot;
@@ -20,8 +21,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use self::cache::Tokens;
+use self::cache::{Answers, Tokens};
 use self::fetch::Aborted;
+use self::introspect::{IntrospectionStatus, Introspector, Revoked};
 use self::jwks::Plane;
 use crate::pdp::{Answer, Ask, Issuer, IssuerId, Peer, Unavailable, UnixTime};
 use crate::refusal::Reason;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub snapshot: Option<PathBuf>,
     /// Whether `/readyz` waits for it.
     pub required: bool,
+    /// How and where it is asked about tokens, where the file says so.
+    pub introspection: Option<introspect::Settings>,
 }
 
 /// Where keys come from.
@@ -85,6 +89,8 @@ pub struct IssuerStatus {
     pub age: Option<Duration>,
     /// Why the last fetch failed.
     pub last_error: Option<String>,
+    /// How introspection stands, where there is one.
+    pub introspection: Option<IntrospectionStatus>,
 }
 
 /// Everything that decisions are told: one for all threads.
@@ -92,6 +98,7 @@ pub struct Pip {
     planes: ArcSwap<HashMap<IssuerId, Running>>,
     tokens: Tokens,
     generations: Arc<AtomicU64>,
+    introspection: introspect::Common,
     metrics: Arc<Metrics>,
 }
 
@@ -105,17 +112,24 @@ impl fmt::Debug for Pip {
 #[derive(Clone)]
 struct Running {
     plane: Arc<Plane>,
+    introspector: Option<Arc<Introspector>>,
     _background: Arc<Aborted>,
 }
 
 impl Pip {
-    /// One that knows no issuer yet.
+    /// One that knows no issuer yet. Issuers are asked about tokens on `introspection`, a runtime
+    /// apart from those that serve requests and from the one that fetches keys.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(metrics: Arc<Metrics>, introspection: tokio::runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
             planes: ArcSwap::from_pointee(HashMap::new()),
             tokens: Tokens::new(),
             generations: Arc::new(AtomicU64::new(1)),
+            introspection: introspect::Common {
+                runtime: introspection,
+                answers: Arc::new(Answers::new()),
+                dropped: Arc::new(AtomicU64::new(0)),
+            },
             metrics,
         })
     }
@@ -135,7 +149,7 @@ impl Pip {
                     running.plane.set(settings);
                     running.clone()
                 }
-                before => self.run(settings, before, control),
+                before => self.run(&settings, before, control),
             };
             planes.insert(id, running);
         }
@@ -144,13 +158,13 @@ impl Pip {
 
     fn run(
         &self,
-        settings: Settings,
+        settings: &Settings,
         before: Option<&Running>,
         control: &tokio::runtime::Handle,
     ) -> Running {
         let metrics = self.metrics.issuer(&settings.issuer.name);
         let generations = Arc::clone(&self.generations);
-        let plane = Plane::new(settings, control.clone(), generations, metrics);
+        let plane = Plane::new(settings.clone(), control.clone(), generations, metrics);
         // A file that cannot be read any more is no reason to throw away what was read before.
         if let Some(before) = before
             && plane.is_file()
@@ -160,19 +174,27 @@ impl Pip {
             return before.clone();
         }
         let background = control.spawn(Arc::clone(&plane).keep_fresh());
+        let introspector = settings.introspection.clone().map(|introspection| {
+            let metrics = self.metrics.introspection(&settings.issuer.name);
+            let (keys, common) = (Arc::clone(&plane), self.introspection.clone());
+            Introspector::new(settings, introspection, keys, common, metrics)
+        });
         Running {
             plane,
+            introspector,
             _background: Arc::new(Aborted(background.abort_handle())),
         }
     }
 
-    /// Answers a question. Does not wait and takes no lock when the token is remembered or the key
-    /// is held; else it waits for one fetch at most, which is bounded by the issuer's `timeout`.
+    /// Answers a question. Does not wait and takes no lock when the token, the key or the issuer's
+    /// word is held; else it waits for one fetch or call at most, which is bounded by the issuer's
+    /// `timeout`.
     ///
     /// `client`: whom a fetch on demand is charged to.
     ///
     /// # Errors
-    /// `keys_unavailable` where it cannot be known at present.
+    /// `keys_unavailable`, `introspection_unavailable`, `introspection_unfit` where it cannot be
+    /// known at present.
     pub async fn answer(
         &self,
         ask: &Ask,
@@ -205,12 +227,7 @@ impl Pip {
                         .map(|running| Arc::clone(&running.plane))
                 };
                 let Some(plane) = plane else {
-                    // A request that began before a reload took its issuer away.
-                    return Err(Unavailable {
-                        reason: Reason::KeysUnavailable,
-                        detail: format!("issuer {} is no longer configured", issuer.name).into(),
-                        retry_after: None,
-                    });
+                    return Err(gone(issuer, Reason::KeysUnavailable));
                 };
                 let keys = plane.keys(key_id.as_deref(), *algorithm, client).await?;
                 Ok(Answer::Keys(keys))
@@ -219,7 +236,43 @@ impl Pip {
                 self.tokens.remember(digest, Arc::clone(token), now);
                 Ok(Answer::Remembered)
             }
+            Ask::Introspect {
+                issuer,
+                token,
+                remembered,
+            } => {
+                let introspector = {
+                    let planes = self.planes.load();
+                    planes
+                        .get(&issuer.id)
+                        .and_then(|running| running.introspector.clone())
+                };
+                let Some(introspector) = introspector else {
+                    return Err(gone(issuer, Reason::IntrospectionUnavailable));
+                };
+                let said = introspector.ask(token, *remembered, client, now).await?;
+                Ok(Answer::Introspected(said))
+            }
         }
+    }
+
+    /// Drops remembered answers of an issuer, by its name in the configuration, or of all: the next
+    /// request asks again. An answer that was asked for before and comes later is not remembered.
+    /// Returns how many were dropped.
+    pub fn revoke(&self, issuer: Option<&str>, what: &Revoked) -> u64 {
+        introspect::note_dropped(&self.introspection.dropped);
+        let of: Vec<IssuerId> = {
+            let planes = self.planes.load();
+            planes
+                .values()
+                .filter(|running| issuer.is_none_or(|name| running.plane.is_named(name)))
+                .map(|running| running.plane.id())
+                .collect()
+        };
+        let answers = &self.introspection.answers;
+        let dropped = answers.forget_all(|said| of.contains(&said.issuer()) && what.takes(said));
+        self.metrics.introspection_cache().dropped.add(dropped);
+        dropped
     }
 
     /// How each issuer stands, by name.
@@ -227,13 +280,36 @@ impl Pip {
     pub fn status(&self, now: UnixTime) -> Vec<IssuerStatus> {
         let held = i64::try_from(self.tokens.len()).unwrap_or(i64::MAX);
         self.metrics.token_cache().entries.set(held);
+        let (active, inactive) = self.introspection.answers.len();
+        let answers = self.metrics.introspection_cache();
+        answers
+            .active
+            .set(i64::try_from(active).unwrap_or(i64::MAX));
+        answers
+            .inactive
+            .set(i64::try_from(inactive).unwrap_or(i64::MAX));
         let planes = self.planes.load();
         let mut all: Vec<_> = planes
             .values()
-            .map(|running| running.plane.status(now))
+            .map(|running| IssuerStatus {
+                introspection: running
+                    .introspector
+                    .as_ref()
+                    .map(|introspector| introspector.status()),
+                ..running.plane.status(now)
+            })
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+}
+
+/// A request that began before a reload took its issuer away.
+fn gone(issuer: &Issuer, reason: Reason) -> Unavailable {
+    Unavailable {
+        reason,
+        detail: format!("issuer {} is no longer configured", issuer.name).into(),
+        retry_after: None,
     }
 }
 
@@ -261,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reload_keeps_what_did_not_change() {
-        let pip = Pip::new(Metrics::new(NOW));
+        let pip = Pip::new(Metrics::new(NOW), tokio::runtime::Handle::current());
         let control = tokio::runtime::Handle::current();
         pip.replace(vec![closed("a")], &control);
         let first = planes(&pip);
@@ -296,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_known_is_said_to_be_unknown() {
         let metrics = Metrics::new(NOW);
-        let pip = Pip::new(Arc::clone(&metrics));
+        let pip = Pip::new(Arc::clone(&metrics), tokio::runtime::Handle::current());
         let client = peer("192.0.2.1:1");
         let recall = Ask::Recall(TokenDigest([1; 32]));
         let answer = pip.answer(&recall, &client, NOW).await;

@@ -68,6 +68,8 @@ pub(super) enum Client {
     Certificate(Box<str>),
     /// Address; of IPv6 the first half, which is what one site has.
     Network(IpAddr),
+    /// Ourselves, on behalf of nobody in particular.
+    Plane,
 }
 
 impl Client {

@@ -169,10 +169,13 @@ reasons! {
         "The authentication scheme is not supported.", "The client must use a scheme of the challenges.";
     /// The token is of no form that we take.
     TokenMalformed = "token_malformed", 401, Error("invalid_token"), Credential, "invalid_token",
-        "The access token is not valid.", "The token is no well-formed signed JWT; see the detail in the log.";
+        "The access token is not valid.", "The token is no well-formed signed JWT, and no issuer of the policy introspects; see the detail in the log.";
+    /// The issuer says that the token is not active.
+    TokenInactive = "token_inactive", 401, Error("invalid_token"), Credential, "invalid_token",
+        "The access token is not valid.", "The issuer does not know the token, or revoked it; the client must get a new one.";
     /// The token is longer than the listener allows.
     TokenTooLarge = "token_too_large", 401, Error("invalid_token"), Credential, "invalid_token",
-        "The access token is not valid.", "Raise token_bytes of the listener if the issuer's tokens are that long.";
+        "The access token is not valid.", "Raise token_bytes of the listener, or of introspection of the issuer, if its tokens are that long.";
     /// The token is a JWT of another kind.
     TokenTypeWrong = "token_type_wrong", 401, Error("invalid_token"), Credential, "invalid_token",
         "The access token is not valid.", "typ must be at+jwt; token_types of the issuer tolerates others.";
@@ -258,6 +261,12 @@ reasons! {
     /// The issuer's keys are out of reach and none are held.
     KeysUnavailable = "keys_unavailable", 503, NoChallenge, Undecided, "temporarily_unavailable",
         "The request cannot be decided at present.", "The issuer's JWKS or discovery does not answer; see /status and the log.", retry 5;
+    /// The issuer could not be asked about the token, and no fresh answer is held.
+    IntrospectionUnavailable = "introspection_unavailable", 503, NoChallenge, Undecided, "temporarily_unavailable",
+        "The request cannot be decided at present.", "The introspection endpoint of the issuer does not answer or is asked too much; see /status and the log.", retry 1;
+    /// The issuer's answer about the token cannot be read or is about something else.
+    IntrospectionUnfit = "introspection_unfit", 503, NoChallenge, Undecided, "temporarily_unavailable",
+        "The request cannot be decided at present.", "The introspection endpoint answers what RFC 7662 or RFC 9701 does not have; see the detail in the log.", retry 5;
 
     // ---- Upstream ------------------------------------------------------------------------------
     /// No server of the upstream takes a connection.

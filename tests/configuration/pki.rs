@@ -56,6 +56,8 @@ pub(crate) fn write(folder: &Path) {
     for name in ["pep.pem", "server.crt", "server.pem"] {
         put(name, &leaf(&names, &ec, far));
     }
+    put("pep-jose.key", &ec.serialize_pem());
+    put("secret", "a secret of the bench\n");
     for name in ["pep.key", "server.key", "server-key.pem"] {
         put(name, &ec.serialize_pem());
     }

@@ -13,16 +13,17 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use portcullis::pdp::introspection::{Introspected, Question, SignedAnswer, Unfit};
 use portcullis::pdp::keys::KeySet;
 use portcullis::pdp::policy::{
-    Access, Algorithm, Binding, CertificateRule, ClaimRule, Clients, DetailsRule, Fact,
-    ForwardRules, MethodSet, RouteLimits, UpstreamName,
+    Access, Algorithm, Asking, Binding, CertificateRule, ClaimRule, Clients, DetailsRule, Fact,
+    ForwardRules, Introspection, MethodSet, RouteLimits, UpstreamName,
 };
 use portcullis::pdp::token::KeyGeneration;
 use portcullis::pdp::{
-    Ambiguities, Answer, Ask, Authorized, Inbound, InteractionId, Issuer, IssuerId, Pattern, Peer,
-    PeerCertificate, Policy, Psd2Role, RequestHead, Route, RouteTable, Routed, SharedToken,
-    Snapshot, Standing, Step, Thumbprint, Trail, Unavailable, UnixTime, begin, route,
+    AccessToken, Ambiguities, Answer, Ask, Authorized, Inbound, InteractionId, Issuer, IssuerId,
+    Pattern, Peer, PeerCertificate, Policy, Psd2Role, RequestHead, Route, RouteTable, Routed,
+    SharedToken, Snapshot, Standing, Step, Thumbprint, Trail, Unavailable, UnixTime, begin, route,
 };
 use portcullis::refusal::{Reason, Refusal, challenges};
 use serde::Deserialize;
@@ -71,6 +72,19 @@ pub(crate) struct Case {
     /// The key set of `main`: `main`, `single`, `same-kid`, `without-es`, `unavailable`.
     pub(crate) keys: String,
 
+    /// Changes to what the issuer says of an opaque token, or of a JWT: the members of the base
+    /// claims, and `active`.
+    pub(crate) answer: toml::Table,
+    pub(crate) raw_answer: Option<String>,
+    /// `plain`; `signed` (RFC 9701) by the key of the case with its `header`; `unavailable`.
+    pub(crate) introspection: String,
+    /// Changes to the payload around a signed answer.
+    pub(crate) envelope: toml::Table,
+    /// `use = "always"`.
+    pub(crate) always: bool,
+    /// How often the issuer must have been asked.
+    pub(crate) asked: Option<usize>,
+
     pub(crate) policy: PolicyChange,
     pub(crate) shadow: Option<PolicyChange>,
     pub(crate) open: bool,
@@ -102,6 +116,12 @@ impl Default for Case {
             key: "es".to_owned(),
             token: "{header}.{claims}.{signature}".to_owned(),
             keys: "main".to_owned(),
+            answer: toml::Table::new(),
+            raw_answer: None,
+            introspection: "plain".to_owned(),
+            envelope: toml::Table::new(),
+            always: false,
+            asked: None,
             policy: PolicyChange::default(),
             shadow: None,
             open: false,
@@ -131,6 +151,10 @@ pub(crate) struct PolicyChange {
     pub(crate) issuer: Vec<Box<str>>,
     pub(crate) require_headers: Vec<String>,
     pub(crate) max_lifetime: Option<u64>,
+    /// `main` gets opaque tokens.
+    pub(crate) opaque: bool,
+    /// `always` or `uncached`.
+    pub(crate) introspection: Option<String>,
 }
 
 /// How a decision ended.
@@ -154,6 +178,15 @@ pub(crate) struct Decided {
     pub(crate) trail: Trail,
     /// What the machine wanted remembered.
     pub(crate) remembered: Option<SharedToken>,
+    /// How often the issuer was asked about the token, and whether a remembered answer would do.
+    pub(crate) asked: Vec<bool>,
+}
+
+/// What a walk leaves beside its end.
+#[derive(Default)]
+pub(crate) struct Traces {
+    remembered: Option<SharedToken>,
+    asked: Vec<bool>,
 }
 
 pub(crate) struct World {
@@ -254,6 +287,10 @@ impl World {
             max_lifetime: Duration::from_secs(24 * 3600),
             client_id_claims: vec!["client_id".into()],
             scope_claims: vec!["scope".into()],
+            introspection: Some(Introspection {
+                always: false,
+                token_bytes: 128,
+            }),
         };
         let legacy = Issuer {
             algorithms: second_algorithms.to_vec(),
@@ -262,6 +299,7 @@ impl World {
             max_lifetime: Duration::from_secs(600),
             client_id_claims: vec!["client_id".into(), "azp".into()],
             scope_claims: vec!["scope".into(), "scp".into()],
+            introspection: None,
             ..issuer(1, "legacy")
         };
         Self {
@@ -309,6 +347,18 @@ impl World {
             };
             return Err(format!("{found}, not {}: {detail}", case.expect));
         }
+        if let Some(times) = case.asked
+            && decided.asked.len() != times
+        {
+            return Err(format!(
+                "the issuer was asked {} times",
+                decided.asked.len()
+            ));
+        }
+        let uncached = case.policy.introspection.as_deref() == Some("uncached");
+        if decided.asked.contains(&uncached) {
+            return Err("a remembered answer is not taken as the policy says".to_owned());
+        }
         let shadow = decided.trail.shadow.map(|said| match said {
             None => "authorized",
             Some(reason) => reason.spec().code,
@@ -352,8 +402,8 @@ impl World {
 
     pub(crate) fn run(&self, case: &Case, known: Option<&SharedToken>) -> Decided {
         let mut trail = Trail::default();
-        let mut remembered = None;
-        let result = self.walk(case, known, &mut trail, &mut remembered);
+        let mut traces = Traces::default();
+        let result = self.walk(case, known, &mut trail, &mut traces);
         let outcome = match result {
             Err(refusal) => Outcome::Refused(refusal),
             Ok(permit) => {
@@ -374,7 +424,8 @@ impl World {
         Decided {
             outcome,
             trail,
-            remembered,
+            remembered: traces.remembered,
+            asked: traces.asked,
         }
     }
 
@@ -383,10 +434,10 @@ impl World {
         case: &Case,
         known: Option<&SharedToken>,
         trail: &mut Trail,
-        remembered: &mut Option<SharedToken>,
+        traces: &mut Traces,
     ) -> Result<Box<Authorized<()>>, Refusal> {
         let routed = route(self.inbound(case)?, &self.snapshot(case), trail)?;
-        self.finish(case, routed, known, trail, remembered)
+        self.finish(case, routed, known, trail, traces)
     }
 
     /// From the route to the end, with every question answered.
@@ -396,11 +447,11 @@ impl World {
         routed: Routed<()>,
         known: Option<&SharedToken>,
         trail: &mut Trail,
-        remembered: &mut Option<SharedToken>,
+        traces: &mut Traces,
     ) -> Result<Box<Authorized<()>>, Refusal> {
         let now = UnixTime::from_secs(NOW.saturating_add_signed(case.clock));
         let mut step = begin(routed, now, trail)?;
-        for _ in 0..4 {
+        for _ in 0..5 {
             let pending = match step {
                 Step::Done(permit) => return Ok(permit),
                 Step::Ask(pending) => pending,
@@ -422,8 +473,23 @@ impl World {
                 Ask::Keys { .. } => Answer::Keys(Arc::clone(&self.sets[case.keys.as_str()])),
                 Ask::Remember(digest, token) => {
                     assert_eq!(*digest, token.digest());
-                    *remembered = Some(Arc::clone(token));
+                    traces.remembered = Some(Arc::clone(token));
                     Answer::Remembered
+                }
+                Ask::Introspect {
+                    issuer,
+                    token,
+                    remembered,
+                } => {
+                    assert_eq!(issuer.id, IssuerId(0), "nobody else is asked");
+                    traces.asked.push(*remembered);
+                    match self.introspected(case, issuer, token, now) {
+                        Ok(said) => Answer::Introspected(Arc::new(said)),
+                        Err(why) => {
+                            step = pending.unanswered(&why, now, trail)?;
+                            continue;
+                        }
+                    }
                 }
             };
             step = pending.resume(answer, now, trail)?;
@@ -468,10 +534,67 @@ impl World {
     /// The verified token of a prepared request.
     pub(crate) fn verified(&self, case: &Case, prepared: &Prepared) -> SharedToken {
         let (routed, mut trail) = self.routed(prepared);
-        let mut remembered = None;
-        let end = self.finish(case, routed, None, &mut trail, &mut remembered);
+        let mut traces = Traces::default();
+        let end = self.finish(case, routed, None, &mut trail, &mut traces);
         drop(end.expect("a permit"));
-        remembered.expect("a verified token")
+        traces.remembered.expect("a verified token")
+    }
+
+    /// What the issuer says, as the shell would read it.
+    fn introspected(
+        &self,
+        case: &Case,
+        issuer: &Issuer,
+        token: &AccessToken,
+        now: UnixTime,
+    ) -> Result<Introspected, Unavailable> {
+        let unavailable = |reason, detail: &str| Unavailable {
+            reason,
+            detail: detail.into(),
+            retry_after: None,
+        };
+        let unfit = |Unfit(why)| unavailable(Reason::IntrospectionUnfit, &why);
+        let mut members = self.base_claims(&Case::default());
+        members.insert("active".to_owned(), true.into());
+        change(&mut members, &case.answer);
+        let plain = Value::Object(members.clone()).to_string();
+        let plain = case.raw_answer.clone().unwrap_or(plain);
+        match case.introspection.as_str() {
+            "plain" => Introspected::read(plain.as_bytes(), issuer, token.digest()).map_err(unfit),
+            "signed" => {
+                let envelope = json!({
+                    "iss": "https://main.as.bank.example", "aud": "pep", "iat": NOW,
+                    "token_introspection": members,
+                });
+                let Value::Object(mut envelope) = envelope else {
+                    panic!("an object");
+                };
+                change(&mut envelope, &case.envelope);
+                let mut header =
+                    json!({"typ": "token-introspection+jwt", "alg": "ES256", "kid": "es"});
+                change(header.as_object_mut().expect("an object"), &case.header);
+                let message = format!(
+                    "{}.{}",
+                    BASE64.encode(header.to_string()),
+                    BASE64.encode(Value::Object(envelope).to_string())
+                );
+                let signature = BASE64.encode(self.sign(&case.key, message.as_bytes()));
+                let answer = format!("{message}.{signature}");
+                let signed = SignedAnswer::parse(answer.as_bytes(), issuer).map_err(unfit)?;
+                let question = Question {
+                    issuer,
+                    client_id: "pep",
+                    digest: token.digest(),
+                    now,
+                };
+                let keys = &self.sets[case.keys.as_str()];
+                signed.verify(keys, question).map_err(unfit)
+            }
+            _ => Err(unavailable(
+                Reason::IntrospectionUnavailable,
+                "the issuer does not answer",
+            )),
+        }
     }
 
     /// Each question with each wrong answer, and the evidence of another token.
@@ -589,7 +712,20 @@ impl World {
         Arc::new(Snapshot {
             generation: 1,
             tables: vec![table.expect("a table")],
-            issuers: self.issuers.clone(),
+            issuers: self
+                .issuers
+                .iter()
+                .map(|issuer| match issuer.introspection {
+                    Some(rules) if case.always => Arc::new(Issuer {
+                        introspection: Some(Introspection {
+                            always: true,
+                            ..rules
+                        }),
+                        ..copy(issuer)
+                    }),
+                    _ => Arc::clone(issuer),
+                })
+                .collect(),
         })
     }
 
@@ -670,6 +806,21 @@ impl World {
             }
             other => panic!("no key {other}"),
         }
+    }
+}
+
+/// An issuer is not to be copied in the program, where each has its number.
+fn copy(issuer: &Issuer) -> Issuer {
+    Issuer {
+        id: issuer.id,
+        name: Arc::clone(&issuer.name),
+        issuer: issuer.issuer.clone(),
+        audience: issuer.audience.clone(),
+        algorithms: issuer.algorithms.clone(),
+        token_types: issuer.token_types.clone(),
+        client_id_claims: issuer.client_id_claims.clone(),
+        scope_claims: issuer.scope_claims.clone(),
+        ..*issuer
     }
 }
 
@@ -755,6 +906,13 @@ fn policy(name: &str, change: &PolicyChange) -> Policy {
             None => vec![IssuerId(0)],
         },
         audience: change.audience.clone(),
+        opaque: change.opaque.then_some(IssuerId(0)),
+        introspection: match change.introspection.as_deref() {
+            None => Asking::AsIssuer,
+            Some("always") => Asking::Always,
+            Some("uncached") => Asking::Uncached,
+            Some(other) => panic!("no introspection {other}"),
+        },
         binding: Binding {
             mtls: binding.is_none() || has("mtls"),
             none: has("none"),

@@ -165,6 +165,7 @@ pub(in crate::pip) fn settings(source: KeySource) -> Settings {
             max_lifetime: Duration::from_secs(3600),
             client_id_claims: Vec::new(),
             scope_claims: Vec::new(),
+            introspection: None,
         }),
         source,
         tls: no_roots(),
@@ -176,6 +177,7 @@ pub(in crate::pip) fn settings(source: KeySource) -> Settings {
         keep_last_good_for: Duration::from_secs(24 * 3600),
         snapshot: None,
         required: true,
+        introspection: None,
     }
 }
 

@@ -9,7 +9,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::handle::{IssuerMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+use super::handle::{
+    IntrospectionMetrics, IssuerMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics,
+};
 use super::number::Latency;
 use super::{Series, live};
 use crate::pdp::UnixTime;
@@ -27,6 +29,7 @@ impl Collector for Exposition {
         upstreams(&mut to, &live(&series.upstreams))?;
         let now = UnixTime::from_secs(series.now.load(Relaxed));
         issuers(&mut to, &live(&series.issuers), now)?;
+        introspections(&mut to, &live(&series.introspections))?;
         process(&mut to, series)
     }
 }
@@ -283,7 +286,80 @@ fn issuers(to: &mut Writer<'_>, issuers: &[Arc<IssuerMetrics>], now: UnixTime) -
     )
 }
 
+fn introspections(to: &mut Writer<'_>, issuers: &[Arc<IntrospectionMetrics>]) -> fmt::Result {
+    type Pick = fn(&IntrospectionMetrics) -> u64;
+    let counters: [(&str, &str, Pick); 4] = [
+        (
+            "introspection_hits",
+            "Requests for which an answer of the issuer was remembered",
+            |of| of.hits.value(),
+        ),
+        (
+            "introspection_misses",
+            "Requests for which no answer was remembered",
+            |of| of.misses.value(),
+        ),
+        (
+            "introspection_waits",
+            "Requests that waited for a call which another one had caused",
+            |of| of.waits.value(),
+        ),
+        (
+            "introspection_overloads",
+            "Requests that were refused because too many were waiting",
+            |of| of.overloads.value(),
+        ),
+    ];
+    for (name, help, pick) in counters {
+        let values = issuers.iter().map(|of| ([("issuer", &*of.name)], pick(of)));
+        to.counter(name, help, values)?;
+    }
+    to.counter(
+        "introspection_calls",
+        "Calls of the introspection endpoint by result",
+        issuers.iter().flat_map(|of| {
+            of.calls()
+                .map(|(result, count)| ([("issuer", &*of.name), ("result", result)], count))
+        }),
+    )?;
+    to.gauge(
+        "introspection_in_flight",
+        "Calls that are made or wait for their turn",
+        issuers
+            .iter()
+            .map(|of| ([("issuer", &*of.name)], of.in_flight.value())),
+    )?;
+    to.gauge(
+        "introspection_breaker",
+        "0: calls are made; 1: one is made, to see; 2: the server is left alone",
+        issuers
+            .iter()
+            .map(|of| ([("issuer", &*of.name)], of.breaker.value())),
+    )?;
+    to.durations(
+        "introspection_duration",
+        "How long calls took",
+        issuers
+            .iter()
+            .map(|of| ([("issuer", &*of.name)], &of.duration)),
+    )
+}
+
 fn process(to: &mut Writer<'_>, series: &Series) -> fmt::Result {
+    let answers = &series.answer_cache;
+    to.gauge(
+        "introspection_cache_entries",
+        "Answers remembered",
+        [
+            ([("kind", "active")], answers.active.value()),
+            ([("kind", "inactive")], answers.inactive.value()),
+        ],
+    )?;
+    to.total(
+        "introspection_dropped",
+        "Answers dropped on request before their time",
+        answers.dropped.value(),
+    )?;
     let cache = &series.token_cache;
     to.total(
         "token_cache_hits",

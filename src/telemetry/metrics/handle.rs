@@ -359,3 +359,138 @@ impl IssuerMetrics {
         })
     }
 }
+
+/// How a call of an introspection endpoint ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallResult {
+    /// The token is active.
+    Active,
+    /// It is not, or it could not pass anywhere.
+    Inactive,
+    /// No connection, no TLS, or it broke; or no call was made.
+    Unreachable,
+    /// Not done in time.
+    Timeout,
+    /// A status that tells of trouble at the server.
+    Status,
+    /// The server rejects this very request.
+    Rejected,
+    /// The server does not take our own credentials (INT-12).
+    Credentials,
+    /// Larger than can be taken.
+    TooLarge,
+    /// Not what RFC 7662 or RFC 9701 has.
+    Unfit,
+    /// The address could not be learned.
+    Metadata,
+    /// The keys to check a signed answer with could not be had.
+    Keys,
+}
+
+impl CallResult {
+    /// Every one.
+    pub const ALL: [Self; 11] = [
+        Self::Active,
+        Self::Inactive,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Status,
+        Self::Rejected,
+        Self::Credentials,
+        Self::TooLarge,
+        Self::Unfit,
+        Self::Metadata,
+        Self::Keys,
+    ];
+
+    /// The word in metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive => "inactive",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+            Self::Rejected => "rejected",
+            Self::Credentials => "credentials",
+            Self::TooLarge => "too_large",
+            Self::Unfit => "unfit",
+            Self::Metadata => "metadata",
+            Self::Keys => "keys",
+        }
+    }
+
+    /// The row of the table for a request that waited for it.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Unfit | Self::TooLarge => Reason::IntrospectionUnfit,
+            _ => Reason::IntrospectionUnavailable,
+        }
+    }
+}
+
+/// The numbers of introspection of one issuer.
+#[derive(Debug)]
+pub struct IntrospectionMetrics {
+    pub(super) name: Arc<str>,
+    /// Requests for which an answer was remembered.
+    pub hits: Count,
+    /// Requests for which none was.
+    pub misses: Count,
+    /// Requests that waited for a call that another one had caused.
+    pub waits: Count,
+    /// Requests that found no place to wait.
+    pub overloads: Count,
+    /// Calls that are made or wait for their turn.
+    pub in_flight: Level,
+    pub(super) calls: Counts<{ CallResult::ALL.len() }>,
+    pub(super) duration: Latency,
+    /// 0 closed, 1 half open, 2 open.
+    pub(super) breaker: Level,
+}
+
+impl IntrospectionMetrics {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            hits: Count::default(),
+            misses: Count::default(),
+            waits: Count::default(),
+            overloads: Count::default(),
+            in_flight: Level::default(),
+            calls: Counts::default(),
+            duration: Latency::short(),
+            breaker: Level::default(),
+        }
+    }
+
+    /// A call ended.
+    pub fn called(&self, result: CallResult) {
+        self.calls.add_one(result as usize);
+    }
+
+    /// How long it took.
+    pub fn took(&self, took: Duration) {
+        self.duration.observe(took);
+    }
+
+    /// The breaker is `closed`, `half_open` or `open`.
+    pub fn set_breaker(&self, state: &str) {
+        self.breaker.set(match state {
+            "closed" => 0,
+            "half_open" => 1,
+            _ => 2,
+        });
+    }
+
+    pub(super) fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.calls.seen().map(|(at, count)| {
+            (
+                CallResult::ALL.get(at).map_or("", |result| result.name()),
+                count,
+            )
+        })
+    }
+}

@@ -9,7 +9,8 @@ mod handle;
 mod number;
 
 pub use handle::{
-    FetchResult, IssuerMetrics, ListenerMetrics, Outcome, RouteMetrics, Stages, UpstreamMetrics,
+    CallResult, FetchResult, IntrospectionMetrics, IssuerMetrics, ListenerMetrics, Outcome,
+    RouteMetrics, Stages, UpstreamMetrics,
 };
 pub use number::{Count, Counts, Latency, Level};
 
@@ -94,6 +95,22 @@ impl Metrics {
         held_or_made(&self.series.issuers, name, IssuerMetrics::new)
     }
 
+    /// The numbers of introspection of an issuer, by its name in the configuration.
+    #[must_use]
+    pub fn introspection(&self, issuer: &str) -> Arc<IntrospectionMetrics> {
+        held_or_made(
+            &self.series.introspections,
+            issuer,
+            IntrospectionMetrics::new,
+        )
+    }
+
+    /// Remembered introspection answers, of all issuers together.
+    #[must_use]
+    pub fn introspection_cache(&self) -> &AnswerCacheMetrics {
+        &self.series.answer_cache
+    }
+
     /// Verified tokens that were remembered, and those that were not.
     #[must_use]
     pub fn token_cache(&self) -> &TokenCacheMetrics {
@@ -161,6 +178,17 @@ pub struct TokenCacheMetrics {
     pub entries: Level,
 }
 
+/// What is remembered of introspection.
+#[derive(Debug, Default)]
+pub struct AnswerCacheMetrics {
+    /// Answers about active tokens held, as last counted.
+    pub active: Level,
+    /// Other answers held, as last counted.
+    pub inactive: Level,
+    /// Answers that somebody had dropped before their time.
+    pub dropped: Count,
+}
+
 #[derive(Debug, Default)]
 struct ConfigMetrics {
     generation: AtomicU64,
@@ -182,6 +210,8 @@ struct Series {
     listeners: Named<ListenerMetrics>,
     upstreams: Mutex<BTreeMap<ServerName, Weak<UpstreamMetrics>>>,
     issuers: Named<IssuerMetrics>,
+    introspections: Named<IntrospectionMetrics>,
+    answer_cache: AnswerCacheMetrics,
     token_cache: TokenCacheMetrics,
     lines_lost: Arc<Count>,
     panics: Count,
