@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("outbound", &["tls"]),
     ("listener", &["pdp", "refusal", "tls", "http", "telemetry"]),
     ("pip", &["pdp", "refusal", "clock", "outbound", "telemetry"]),
+    ("revocation", &["pdp", "pip", "tls", "clock", "telemetry"]),
     (
         "upstream",
         &["pdp", "refusal", "http", "outbound", "telemetry"],
@@ -49,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "listener",
             "outbound",
             "pip",
+            "revocation",
             "telemetry",
             "tls",
             "upstream",
@@ -68,6 +70,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pip",
             "pipeline",
             "refusal",
+            "revocation",
             "telemetry",
             "tls",
             "upstream",

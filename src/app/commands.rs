@@ -154,6 +154,9 @@ fn ready_line(running: &Running) -> String {
     if let Some(address) = running.admin() {
         line.push_str(&format!(" admin={address}"));
     }
+    if let Some(address) = running.revocation() {
+        line.push_str(&format!(" revocation={address}"));
+    }
     line.push('\n');
     line
 }

@@ -21,7 +21,7 @@ use crate::refusal::CloseReason;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::{self, ServerTls};
-use crate::{clock, upstream};
+use crate::{clock, revocation, upstream};
 
 /// What the control task is told.
 #[derive(Debug)]
@@ -64,12 +64,14 @@ pub(super) struct Control {
     bound: Vec<(Arc<str>, SocketAddr)>,
     upstreams: HashMap<Arc<str>, Arc<upstream::Shared>>,
     health: Vec<JoinHandle<()>>,
+    /// Where others say that tokens are void.
+    pub(super) door: Option<Arc<revocation::Door>>,
     drain_times: config::Drain,
     watch: Option<Duration>,
     /// What every file was when it was last looked at; `None` could not be read.
     files: Vec<(PathBuf, Option<Digest>)>,
-    /// What needs a restart: threads and the admin address.
-    fixed: Option<(usize, Option<SocketAddr>)>,
+    /// What needs a restart: threads, and the addresses of the admin endpoints and of revocation.
+    fixed: Option<(usize, Option<SocketAddr>, Option<SocketAddr>)>,
 }
 
 impl Control {
@@ -98,6 +100,7 @@ impl Control {
             bound: Vec::new(),
             upstreams: HashMap::new(),
             health: Vec::new(),
+            door: None,
             drain_times: config::Drain {
                 delay: Duration::ZERO,
                 timeout: Duration::ZERO,
@@ -131,6 +134,12 @@ impl Control {
             fresh.push((*address, bound, sockets));
         }
 
+        if let (Some(door), Some(settings)) = (&self.door, &checked.revocation) {
+            door.set(settings).map_err(|why| {
+                StartError::system("TLS of revocation".to_owned())(std::io::Error::other(why))
+            })?;
+        }
+
         // From here on nothing fails. Upstreams and keys go before the routes that need them;
         // trust goes before the routes that rely on it.
         self.generation = self.generation.saturating_add(1);
@@ -155,9 +164,12 @@ impl Control {
             .filter_map(|l| Some((Arc::clone(&l.name), self.addresses.get(&l.address)?.bound)))
             .collect();
 
-        let fixed = (checked.workers, checked.admin);
+        let door = checked.revocation.as_ref().map(|door| door.address);
+        let fixed = (checked.workers, checked.admin, door);
         if self.fixed.is_some_and(|in_force| in_force != fixed) {
-            tracing::warn!("workers and admin of the configuration changed: that needs a restart");
+            tracing::warn!(
+                "workers, admin or the address of revocation changed in the configuration: that needs a restart"
+            );
         }
         self.fixed.get_or_insert(fixed);
         self.drain_times = checked.drain;

@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::config::{self, Problem, Report};
 use crate::pip::Pip;
 use crate::telemetry::{Metrics, Sink};
-use crate::{admin, clock, pipeline};
+use crate::{admin, clock, pipeline, revocation};
 
 /// What starting needs beside the configuration file.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ pub struct Running {
     orders: mpsc::UnboundedSender<Order>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
     admin: Option<SocketAddr>,
+    revocation: Option<SocketAddr>,
     status: Arc<Status>,
     reports: Vec<Report>,
     sink: Sink,
@@ -109,6 +110,14 @@ impl Gate {
             None => None,
             Some(address) => Some(runtime.block_on(serve_admin(address, Arc::clone(&status)))?),
         };
+        let door = match &checked.revocation {
+            None => None,
+            Some(settings) => {
+                let pip = Arc::clone(shared.pip());
+                Some(runtime.block_on(open_door(settings, pip))?)
+            }
+        };
+        let door_at = door.as_ref().map(|(bound, _)| *bound);
         let mut control = Control::new(
             config,
             metrics,
@@ -117,6 +126,7 @@ impl Gate {
             Arc::clone(&status),
             runtime.handle(),
         );
+        control.door = door.map(|(_, door)| door);
         control.apply(checked)?;
         let listeners = control.bound().to_vec();
         status.bound();
@@ -128,6 +138,7 @@ impl Gate {
             orders,
             listeners,
             admin,
+            revocation: door_at,
             status,
             reports,
             sink,
@@ -147,7 +158,28 @@ async fn serve_admin(address: SocketAddr, status: Arc<Status>) -> Result<SocketA
     Ok(bound)
 }
 
+async fn open_door(
+    settings: &revocation::Settings,
+    pip: Arc<Pip>,
+) -> Result<(SocketAddr, Arc<revocation::Door>), StartError> {
+    let what = || format!("revocation address {}", settings.address);
+    let door = revocation::Door::new(settings, pip)
+        .map_err(|why| StartError::system(what())(std::io::Error::other(why)))?;
+    let listener = tokio::net::TcpListener::bind(settings.address)
+        .await
+        .map_err(StartError::system(what()))?;
+    let bound = listener.local_addr().map_err(StartError::system(what()))?;
+    tokio::spawn(Arc::clone(&door).serve(listener));
+    Ok((bound, door))
+}
+
 impl Running {
+    /// The address at which others say that tokens are void.
+    #[must_use]
+    pub const fn revocation(&self) -> Option<SocketAddr> {
+        self.revocation
+    }
+
     /// Name and address of each listener, ports as bound.
     #[must_use]
     pub fn listeners(&self) -> &[(Arc<str>, SocketAddr)] {

@@ -11,6 +11,7 @@ use super::issuers;
 use super::policies::Policies;
 use super::problem::{Findings, ReportKind};
 use super::raw;
+use super::revocation;
 use super::route::World;
 use super::routes;
 use super::source::Source;
@@ -39,6 +40,7 @@ pub(super) fn check(
     let drain = drain(&file.drain, &at.key("drain"), out);
     let listeners = listeners::check(&file, &at, &mut files, now, out);
     let admin = admin(&file, &at, out);
+    let revocation = revocation::check(&file, &at, (&mut files, now), out);
     let fresh = Interner::default();
     let previous = previous.unwrap_or(&fresh);
     let (issuers, interner) = issuers::check(&file, &at, &mut files, (now, previous), out);
@@ -89,6 +91,7 @@ pub(super) fn check(
         issuers,
         upstreams: upstreams?,
         admin,
+        revocation: revocation?,
         workers: usize::try_from(workers).unwrap_or(1),
         watch,
         drain,

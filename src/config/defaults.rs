@@ -4,7 +4,7 @@
 use super::raw::{
     Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Drain, File, Forward,
     Introspection, IntrospectionResponse, IntrospectionUse, Issuer, Jwks, Limits, Listener,
-    Profile, Protocol, Reload, Tls, Upstream,
+    Profile, Protocol, Reload, RevocationDoor, Tls, Upstream,
 };
 
 fn put(slot: &mut Option<String>, value: &str) {
@@ -25,6 +25,9 @@ impl File {
         self.listener.values_mut().for_each(Listener::fill);
         self.issuer.values_mut().for_each(Issuer::fill);
         self.upstream.values_mut().for_each(Upstream::fill);
+        if let Some(revocation) = &mut self.revocation {
+            revocation.fill();
+        }
         let only = match self.listener.len() {
             1 => self.listener.keys().next().cloned(),
             _ => None,
@@ -102,6 +105,16 @@ impl Issuer {
         self.jwks.fill();
         if let Some(introspection) = &mut self.introspection {
             introspection.fill();
+        }
+    }
+}
+
+impl RevocationDoor {
+    fn fill(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.client_certificate
+                .get_or_insert(ClientCertificate::Required);
+            tls.fill();
         }
     }
 }

@@ -18,6 +18,7 @@ mod policies;
 mod problem;
 mod raw;
 mod raw_policy;
+mod revocation;
 mod route;
 mod routes;
 mod rules;
@@ -51,6 +52,8 @@ pub struct Checked {
     pub upstreams: Vec<upstream::Settings>,
     /// Where the admin endpoints are, if anywhere. A change needs a restart.
     pub admin: Option<SocketAddr>,
+    /// Where others say that tokens are void, if anywhere. A change of its address needs a restart.
+    pub revocation: Option<crate::revocation::Settings>,
     /// Data-plane threads. A change needs a restart.
     pub workers: usize,
     /// How often to look at [`Checked::files`]; `None` leaves it to SIGHUP.

@@ -43,6 +43,9 @@ pub(super) struct File {
     /// Health, metrics and status, apart from all listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) admin: Option<Admin>,
+    /// Where others say that tokens are void. Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revocation: Option<RevocationDoor>,
     /// Authorization servers by name.
     #[serde(default)]
     pub(super) issuer: BTreeMap<String, Issuer>,
@@ -252,6 +255,20 @@ pub(super) struct Limits {
 pub(super) struct Admin {
     /// Address and port, plain HTTP; a loopback address unless the network is trusted.
     pub(super) address: String,
+}
+
+/// `[revocation]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevocationDoor {
+    /// Address and port of its own. A change needs a restart.
+    pub(super) address: String,
+    /// What callers send as `Authorization: Bearer`; at least 16 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<SecretRef>,
+    /// TLS, with `client_certificate = "required"` as the default. Needed off loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Tls>,
 }
 
 /// `[issuer.<name>]`.

@@ -35,6 +35,8 @@ pub struct Directory {
     default: Option<usize>,
     /// For the `ClientHello`, before which the listener is not known.
     patience: Duration,
+    /// Unknown names are taken for the default.
+    any_name: bool,
 }
 
 impl Directory {
@@ -57,6 +59,19 @@ impl Directory {
                 .max()
                 .unwrap_or(PATIENCE),
             entries,
+            any_name: false,
+        }
+    }
+
+    /// One entry for whatever name a client calls it by: for a door that has nothing to choose.
+    #[must_use]
+    pub fn nameless(entry: DirectoryEntry) -> Self {
+        Self {
+            any_name: true,
+            ..Self::new(vec![DirectoryEntry {
+                default: true,
+                ..entry
+            }])
         }
     }
 
@@ -69,7 +84,10 @@ impl Directory {
     pub(super) fn find(&self, name: Option<&str>) -> Result<&DirectoryEntry, (CloseReason, u8)> {
         let (index, otherwise) = match name {
             Some(name) => (
-                self.by_host.get(&normal(name)).copied(),
+                self.by_host
+                    .get(&normal(name))
+                    .copied()
+                    .or_else(|| self.default.filter(|_| self.any_name)),
                 (CloseReason::ServerNameUnknown, UNRECOGNIZED_NAME),
             ),
             None => (

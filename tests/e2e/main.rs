@@ -21,6 +21,7 @@ mod admin;
 mod answers;
 mod bench;
 mod forward;
+mod introspection;
 mod keys;
 mod limits;
 mod logs;

@@ -47,6 +47,7 @@ struct State {
     faults: HashMap<&'static str, Fault>,
     counts: HashMap<&'static str, usize>,
     clients: HashMap<String, Client>,
+    answers: HashMap<String, Value>,
 }
 
 struct Client {
@@ -97,6 +98,7 @@ impl AuthServer {
             faults: HashMap::new(),
             counts: HashMap::new(),
             clients: HashMap::new(),
+            answers: HashMap::new(),
         }));
         let server = Self {
             address,
@@ -132,6 +134,27 @@ impl AuthServer {
     /// Address of the key set.
     pub(crate) fn jwks_uri(&self) -> String {
         format!("{}/jwks", self.issuer)
+    }
+
+    /// Address of the introspection endpoint (RFC 7662).
+    pub(crate) fn introspection_endpoint(&self) -> String {
+        format!("{}/introspect", self.issuer)
+    }
+
+    /// What introspection says of a token from now on; `None`: that it is not active.
+    pub(crate) fn say(&self, token: &str, members: Option<&Value>) {
+        let mut state = self.state();
+        match members {
+            Some(members) => state.answers.insert(token.to_owned(), members.clone()),
+            None => state.answers.remove(token),
+        };
+    }
+
+    /// An opaque token of which introspection says what this draft says.
+    pub(crate) fn opaque(&self, draft: &Draft) -> String {
+        let token = super::random_hex(24);
+        self.say(&token, Some(&active(draft)));
+        token
     }
 
     /// Address of the token endpoint.
@@ -311,6 +334,7 @@ impl Shared {
             ) => "discovery",
             (&Method::GET, "/jwks") => "jwks",
             (&Method::POST, "/token") => "token",
+            (&Method::POST, "/introspect") => "introspection",
             _ => "elsewhere",
         };
         match self.count(endpoint) {
@@ -331,6 +355,7 @@ impl Shared {
             "discovery" => text(self.metadata().to_string()),
             "jwks" => text(jwks(&self.state.lock().unwrap()).to_string()),
             "token" => self.token(request, certificate).await,
+            "introspection" => self.introspect(request, certificate).await,
             _ => empty(404),
         })
     }
@@ -345,11 +370,36 @@ impl Shared {
             "issuer": issuer,
             "jwks_uri": format!("{issuer}/jwks"),
             "token_endpoint": format!("{issuer}/token"),
+            "introspection_endpoint": format!("{issuer}/introspect"),
             "grant_types_supported": ["client_credentials"],
             "response_types_supported": ["none"],
             "token_endpoint_auth_methods_supported": ["tls_client_auth"],
             "tls_client_certificate_bound_access_tokens": true,
         })
+    }
+
+    /// Says what it was told to say (RFC 7662 s2), to whoever authenticates in some way.
+    async fn introspect(
+        &self,
+        request: Request<Incoming>,
+        certificate: Option<String>,
+    ) -> Response<Full<Bytes>> {
+        let basic = request.headers().contains_key("authorization");
+        let Ok(body) = request.into_body().collect().await else {
+            return oauth_error(StatusCode::BAD_REQUEST, "invalid_request");
+        };
+        let form: HashMap<String, String> = form_urlencoded::parse(&body.to_bytes())
+            .into_owned()
+            .collect();
+        if !basic && certificate.is_none() && !form.contains_key("client_assertion") {
+            return oauth_error(StatusCode::UNAUTHORIZED, "invalid_client");
+        }
+        let said = {
+            let state = self.state.lock().unwrap();
+            let token = form.get("token").map_or("", String::as_str);
+            state.answers.get(token).cloned()
+        };
+        text(said.unwrap_or_else(|| json!({"active": false})).to_string())
     }
 
     /// Client credentials over mutual TLS: the client is who its certificate says (RFC 8705 s2.1),
@@ -407,6 +457,13 @@ impl Shared {
         );
         response
     }
+}
+
+/// What introspection says of an active token with these claims.
+pub(crate) fn active(draft: &Draft) -> Value {
+    let mut members = draft.claims.clone();
+    members.insert("active".to_owned(), true.into());
+    Value::Object(members)
 }
 
 fn jwks(state: &State) -> Value {

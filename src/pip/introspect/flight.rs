@@ -39,7 +39,7 @@ const LEARNED_FOR: Duration = Duration::from_secs(3600);
 /// How long a good answer proves that the way of asking is right.
 const ANSWERED_LATELY: Duration = Duration::from_secs(60);
 
-/// At most one line of the log for failures in this time.
+/// At most one line of the log for failures of one kind in this time.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// A call under way. Whatever ends it, those who wait are told: its destructor does so.
@@ -274,9 +274,9 @@ impl Flight {
         let of = &*self.of;
         let detail = clean(&failure.detail, 300).into_owned();
         let mut logged = lock(&of.last_logged);
-        let quiet = logged.is_some_and(|at| at.elapsed() < LOG_EVERY);
+        let quiet = logged.is_some_and(|(of, at)| of == failure.result && at.elapsed() < LOG_EVERY);
         if !quiet {
-            *logged = Some(Instant::now());
+            *logged = Some((failure.result, Instant::now()));
             let (issuer, result) = (&*of.issuer.name, failure.result.name());
             // INT-12: nobody but the operator can mend our own credentials.
             if failure.result == CallResult::Credentials {

@@ -35,7 +35,7 @@ use super::schedule::Client;
 use crate::outbound::Tls;
 use crate::pdp::{AccessToken, Introspected, Issuer, Peer, TokenDigest, Unavailable, UnixTime};
 use crate::refusal::Reason;
-use crate::telemetry::metrics::IntrospectionMetrics;
+use crate::telemetry::metrics::{CallResult, IntrospectionMetrics};
 
 /// Calls of one issuer at once.
 const CALLS: usize = 32;
@@ -109,7 +109,7 @@ pub(super) struct Introspector {
     /// When it last answered in the way of RFC 7662: our way of asking is right.
     answered: Mutex<Option<Instant>>,
     last_error: ArcSwapOption<String>,
-    last_logged: Mutex<Option<Instant>>,
+    last_logged: Mutex<Option<(CallResult, Instant)>>,
     metrics: Arc<IntrospectionMetrics>,
 }
 
@@ -209,7 +209,7 @@ impl Introspector {
             }
         }
         Err(self.unavailable(&CallFailure::new(
-            crate::telemetry::metrics::CallResult::Unreachable,
+            CallResult::Unreachable,
             "the call was broken off",
         )))
     }
