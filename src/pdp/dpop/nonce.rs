@@ -27,7 +27,7 @@ const PURPOSE: &[u8] = b"portcullis DPoP-Nonce 1";
 /// it: nothing is stored.
 ///
 /// To change the key without a refusal, give the new one to every replica as `previous`, then let
-/// the two change places, then take the old one away.
+/// the two change places, and two lifetimes later take the old one away.
 pub struct NonceKeys {
     current: hmac::Key,
     previous: Option<hmac::Key>,

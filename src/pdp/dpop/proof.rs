@@ -1,5 +1,7 @@
 //! The proof itself: a JWT that the client signs for one request (RFC 9449 s4).
 
+mod claims;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -8,8 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 
+use claims::Claims;
+pub use claims::JTI_BYTES;
+
 use super::{KeyThumbprint, NonceKeys, Target, sha256};
-use crate::pdp::claims::numeric_date;
 use crate::pdp::json;
 use crate::pdp::jwt::{base64url, parts};
 use crate::pdp::keys::VerificationKey;
@@ -20,12 +24,8 @@ use crate::refusal::{Reason, Refusal};
 /// Bytes of a proof that are looked at. One with a 4096-bit RSA key and its signature has about two
 /// thousand.
 pub const PROOF_BYTES: usize = 8 * 1024;
-/// Bytes of a `jti` (RFC 9449 s11.1).
-pub const JTI_BYTES: usize = 256;
 /// Bytes of an RSA modulus: 4096 bits, so that nobody can choose how long we compute (DPOP-34).
 const MODULUS_BYTES: usize = 512;
-/// Further ahead than this no `iat` and no `nbf` is taken (FAPI 2.0 Security Profile s5.3.2.1).
-const AHEAD: Duration = Duration::from_secs(60);
 
 /// How a route takes proofs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,18 +98,6 @@ pub struct Proof {
     key: VerificationKey,
     thumbprint: KeyThumbprint,
     claims: Claims,
-}
-
-/// The claims of RFC 9449 s4.2, and of RFC 7519 those that say when.
-struct Claims {
-    jti: Box<str>,
-    htm: Box<str>,
-    htu: Box<str>,
-    ath: Box<str>,
-    issued: UnixTime,
-    not_before: Option<UnixTime>,
-    expires: Option<UnixTime>,
-    nonce: Option<Box<str>>,
 }
 
 impl fmt::Debug for Proof {
@@ -296,108 +284,6 @@ fn key_of(jwk: Value, algorithm: Algorithm) -> Result<(VerificationKey, KeyThumb
     let key = VerificationKey::embedded(jwk, algorithm)?;
     let thumbprint = thumbprint.ok_or("a member that kty requires is not base64url")?;
     Ok((key, thumbprint))
-}
-
-impl Claims {
-    fn read(claims: &Map<String, Value>) -> Result<Self, Refusal> {
-        let text = |name: &str| match claims.get(name) {
-            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
-            Some(_) => Err(malformed(format!("{name} is not a string with content"))),
-            None => Err(malformed(format!("there is no {name}"))),
-        };
-        let date = |name: &str| {
-            let value = claims.get(name);
-            let bad = || malformed(format!("{name} is not a number of seconds since 1970"));
-            value
-                .map(|value| numeric_date(value).ok_or_else(bad))
-                .transpose()
-        };
-        let jti = text("jti")?;
-        if jti.len() > JTI_BYTES {
-            return Err(Refusal::because(
-                Reason::ProofTooLarge,
-                format!("jti has {} bytes of {JTI_BYTES}", jti.len()),
-            ));
-        }
-        let nonce = match claims.get("nonce") {
-            None => None,
-            // One that is empty is as bad as one that is old, and has the same cure.
-            Some(Value::String(nonce)) => Some(nonce.as_str().into()),
-            Some(_) => return Err(malformed("nonce is not a string")),
-        };
-        Ok(Self {
-            jti: jti.into(),
-            htm: text("htm")?.into(),
-            htu: text("htu")?.into(),
-            ath: text("ath")?.into(),
-            issued: date("iat")?.ok_or_else(|| malformed("there is no iat"))?,
-            not_before: date("nbf")?,
-            expires: date("exp")?,
-            nonce,
-        })
-    }
-
-    /// RFC 9449 s4.3 and s11.1; `nbf` and `exp` mean what they mean in any JWT (RFC 7519 s4.1).
-    fn timely(&self, rules: &Rules, now: UnixTime) -> Result<(), Refusal> {
-        let ahead = rules.ahead.min(AHEAD);
-        if now > self.issued.later(rules.age) {
-            return Err(Refusal::because(
-                Reason::ProofExpired,
-                format!(
-                    "the proof is {} s old of at most {} s",
-                    now.since(self.issued).as_secs(),
-                    rules.age.as_secs()
-                ),
-            ));
-        }
-        for (name, moment) in [("iat", Some(self.issued)), ("nbf", self.not_before)] {
-            if let Some(moment) = moment
-                && moment > now.later(ahead)
-            {
-                return Err(Refusal::because(
-                    Reason::ProofNotYetValid,
-                    format!(
-                        "{name} is {} s ahead of at most {} s",
-                        moment.since(now).as_secs(),
-                        ahead.as_secs()
-                    ),
-                ));
-            }
-        }
-        // The client's clock may be behind ours by as much as it may be ahead.
-        if self
-            .expires
-            .is_some_and(|expires| now >= expires.later(ahead))
-        {
-            return Err(Refusal::because(
-                Reason::ProofExpired,
-                "exp of the proof is past",
-            ));
-        }
-        Ok(())
-    }
-
-    fn nonce(
-        &self,
-        rule: NonceRule,
-        nonces: Option<&NonceKeys>,
-        now: UnixTime,
-    ) -> Result<(), Refusal> {
-        match (rule, &self.nonce) {
-            (NonceRule::Off, _) | (NonceRule::Accepted, None) => Ok(()),
-            (NonceRule::Required, None) => Err(Refusal::new(Reason::NonceRequired)),
-            (NonceRule::Required | NonceRule::Accepted, Some(nonce)) => {
-                let keys = nonces.ok_or_else(|| {
-                    Refusal::because(Reason::Internal, "nonces are in force without keys")
-                })?;
-                if keys.accepts(nonce, now) {
-                    Ok(())
-                } else {
-                    Err(Refusal::new(Reason::NonceInvalid))
-                }
-            }
-        }
-    }
 }
 
 fn object(name: &str, part: &str) -> Result<Map<String, Value>, Refusal> {
