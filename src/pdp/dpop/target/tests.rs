@@ -147,6 +147,22 @@ fn origins_are_origins() {
 }
 
 #[test]
+fn the_normal_form_in_text() {
+    // DPOP-10
+    for (uri, expected) in [
+        ("HTTPS://A.Example.:443?x", "https://a.example/"),
+        (
+            "https://a:8443/%7e/%c3%bc%2f/./x/..#y",
+            "https://a:8443/~/%C3%BC%2F/",
+        ),
+        ("https://[0:0::1]:/a//b;c", "https://[::1]/a//b;c"),
+    ] {
+        let found = TargetUri::parse(uri).map(|uri| uri.to_string());
+        assert_eq!(found.as_deref(), Some(expected), "{uri}");
+    }
+}
+
+#[test]
 fn dot_segments_as_in_rfc_3986() {
     // RFC 3986 s5.2.4 and s5.4, merged with a base of /b/c/
     for (path, expected) in [
