@@ -1,11 +1,20 @@
 //! What must hold for any bytes. Shared by the fuzz targets and by `tests/corpus.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use portcullis::pdp::policy::{Access, ForwardRules, MethodSet, Route, RouteLimits, UpstreamName};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use portcullis::pdp::dpop::{
+    Expected, JTI_BYTES, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, Rules, Target,
+    TargetUri, single,
+};
+use portcullis::pdp::policy::{
+    Access, Algorithm, ForwardRules, MethodSet, Route, RouteLimits, UpstreamName,
+};
 use portcullis::pdp::{
     Ambiguities, Inbound, InteractionId, Pattern, Peer, RequestHead, RouteTable, Snapshot, Trail,
-    credential, route,
+    UnixTime, credential, route,
 };
 
 /// A request line and header lines, as a client might send them.
@@ -132,6 +141,146 @@ pub fn pattern(data: &[u8]) {
             assert!(found.is_ok(), "{pattern} does not match itself");
         }
     }
+}
+
+/// A proof; or its header and its claims as JSON, a line each, and perhaps its signature, which are
+/// then put together.
+pub fn proof(data: &[u8]) {
+    let mut lines = data.splitn(3, |byte| *byte == b'\n');
+    let mut part = || URL_SAFE_NO_PAD.encode(lines.next().unwrap_or_default());
+    let joined = [part(), part(), part()].join(".");
+    for value in [data, joined.as_bytes()] {
+        if let Ok(Some(one)) = single([value].into_iter()) {
+            one_proof(one);
+        }
+    }
+}
+
+/// What a proof must be of, and when: the example of RFC 9449 s7.1.
+fn one_proof(value: &[u8]) {
+    const NOW: u64 = 1_562_262_618;
+    let origins = Origins::new(&["https://resource.example.org"]).expect("an origin");
+    let nonces = NonceKeys::new(&[7; 32], None, Duration::from_secs(120)).expect("a good key");
+    let rules = Rules {
+        age: Duration::from_secs(60),
+        ahead: Duration::from_secs(10),
+        nonce: NonceRule::Accepted,
+        algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
+    };
+    let Ok(proof) = Proof::read(value, &rules.algorithms) else {
+        return;
+    };
+    assert!(value.len() <= PROOF_BYTES && JTI_BYTES < PROOF_BYTES);
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    assert!(value.iter().all(plain), "a byte of no JWS was taken");
+    let fits = |method: &str, path: &str, access_token: &str, now: u64| {
+        let target = Target {
+            origins: &origins,
+            path,
+        };
+        let expected = Expected {
+            method,
+            target,
+            access_token,
+            rules: &rules,
+        };
+        let now = UnixTime::from_secs(now);
+        proof.fits(&expected, Some(&nonces), now).is_ok()
+    };
+    let (path, token) = (
+        "/protectedresource",
+        "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU",
+    );
+    if fits("GET", path, token, NOW) {
+        assert!(!fits("get", path, token, NOW) && !fits("POST", path, token, NOW));
+        assert!(!fits("GET", "/", token, NOW) && !fits("GET", "/protectedresource/", token, NOW));
+        assert!(!fits("GET", path, "", NOW) && !fits("GET", path, "a.b.c", NOW));
+        assert!(!fits("GET", path, token, NOW - 3600) && !fits("GET", path, token, NOW + 3600));
+    }
+    let Ok(proven) = proof.verify() else {
+        return;
+    };
+    assert!(
+        proven.until(&rules) >= UnixTime::from_secs(60),
+        "forgotten before it ends"
+    );
+    let dot = value.iter().rposition(|byte| *byte == b'.');
+    let (signed, signature) = value.split_at(dot.expect("a JWS has dots") + 1);
+    let mut altered = URL_SAFE_NO_PAD.decode(signature).expect("it was read");
+    for byte in &mut altered {
+        *byte ^= 1;
+    }
+    let altered = [signed, URL_SAFE_NO_PAD.encode(altered).as_bytes()].concat();
+    let altered = Proof::read(&altered, &rules.algorithms).expect("the form is as it was");
+    assert!(altered.verify().is_err(), "another signature is good too");
+}
+
+/// `htu` of a proof, and on the second line the path of a request to `https://a`.
+pub fn target(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let (htu, path) = text.split_once('\n').unwrap_or((text, "/"));
+    let origins = Origins::new(&["https://a"]).expect("an origin");
+    let named = |path: &str| {
+        let target = Target {
+            origins: &origins,
+            path,
+        };
+        target.is_named_by(htu).is_ok()
+    };
+    let Some(uri) = TargetUri::parse(htu) else {
+        assert!(!named(path), "{htu} is no URI and names {path}");
+        return;
+    };
+    let normal = uri.to_string();
+    assert_eq!(
+        TargetUri::parse(&normal),
+        Some(uri),
+        "{normal} is not normal"
+    );
+    assert!(normal.is_ascii() && !normal.contains(['?', '#', '@', ' ', '\\']));
+    let segments = normal.split('/').skip(3);
+    assert!(segments.clone().count() > 0, "{normal} has no path");
+    assert!(
+        !segments
+            .clone()
+            .any(|segment| matches!(segment, "." | ".."))
+    );
+    if !named(path) {
+        return;
+    }
+    let sent = htu.split("://").nth(1).expect("a URI has an authority");
+    let sent = sent.split(['?', '#']).next().unwrap_or(sent);
+    let host = sent.split('/').next().unwrap_or(sent).to_ascii_lowercase();
+    let ours = ["a", "a.", "a:", "a.:", "a:443", "a.:443"];
+    assert!(ours.contains(&&*host), "{htu} is not of https://a");
+    // An encoded slash is no end of a segment, which this plain reading would take it for.
+    if !text.to_ascii_lowercase().contains("%2f") {
+        let claimed = sent.find('/').and_then(|at| sent.get(at..));
+        let (claimed, path) = (decoded(claimed.unwrap_or("/"), 1), decoded(path, 1));
+        assert_eq!(resolved(&claimed), resolved(&path), "{htu} and {path}");
+    }
+    let segments: Vec<_> = segments.collect();
+    assert!(named(&format!("/{}", segments.join("/"))));
+}
+
+/// The segments of a path after its dot segments are gone.
+fn resolved(path: &str) -> Vec<&str> {
+    let mut kept = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            other => kept.push(other),
+        }
+        if last && matches!(segment, "." | "..") {
+            kept.push("");
+        }
+    }
+    kept
 }
 
 fn again(sent: &http::Uri, head: &RequestHead) -> http::request::Parts {

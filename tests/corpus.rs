@@ -36,3 +36,13 @@ fn requests() {
 fn patterns() {
     replay("pattern", checks::pattern);
 }
+
+#[test]
+fn proofs() {
+    replay("proof", checks::proof);
+}
+
+#[test]
+fn targets() {
+    replay("target", checks::target);
+}

@@ -150,13 +150,19 @@ fn client_id<'a>(claims: &'a Map<String, Value>, issuer: &Issuer) -> Result<&'a 
     }
 }
 
-/// `NumericDate` (RFC 7519 s2): a JSON number; its fraction is dropped, which ends `exp` early.
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixTime>, Refusal> {
-    /// 2^53: above it, two readers of JSON need not see the same number (RFC 8259 s6).
-    const LATEST: u64 = 1 << 53;
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };
+    numeric_date(value)
+        .map(Some)
+        .ok_or_else(|| malformed(format!("{name} is not a number of seconds since 1970")))
+}
+
+/// `NumericDate` (RFC 7519 s2): a JSON number; its fraction is dropped, which ends `exp` early.
+pub(super) fn numeric_date(value: &Value) -> Option<UnixTime> {
+    /// 2^53: above it, two readers of JSON need not see the same number (RFC 8259 s6).
+    const LATEST: u64 = 1 << 53;
     let seconds = match value {
         Value::Number(number) => number.as_u64().or_else(|| {
             let seconds = number.as_f64()?.floor();
@@ -176,8 +182,7 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixTime>, Ref
     };
     seconds
         .filter(|seconds| *seconds <= LATEST)
-        .map(|seconds| Some(UnixTime::from_secs(seconds)))
-        .ok_or_else(|| malformed(format!("{name} is not a number of seconds since 1970")))
+        .map(UnixTime::from_secs)
 }
 
 /// One string, or an array of them with at least one (RFC 7519 s4.1.3).

@@ -222,7 +222,8 @@ impl<'a> SignedAnswer<'a> {
             let why = refusal.detail().unwrap_or(refusal.reason().spec().code);
             Unfit::new(format!("the answer is no fit JWT: {why}"))
         };
-        let (header, payload, signature) = jwt::parts(text).map_err(unfit)?;
+        let (header, payload, signature) =
+            jwt::parts(text).ok_or_else(|| Unfit::new("the answer is no JWT"))?;
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let decoded = |part: &str| {
             let broken = |_rejected| Unfit::new("the answer is no JWT: a part is not base64url");

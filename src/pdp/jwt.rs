@@ -109,7 +109,7 @@ impl Header {
 /// is a JSON object with `alg`. Such a token is judged as a JWT and as nothing else, however bad it
 /// may be.
 pub(super) fn is_jwt(token: &str) -> bool {
-    let Ok((header, _, _)) = parts(token) else {
+    let Some((header, _, _)) = parts(token) else {
         return false;
     };
     let Ok(header) = URL_SAFE_NO_PAD.decode(header) else {
@@ -161,7 +161,8 @@ impl Candidate {
         token: AccessToken,
         issuers: impl Iterator<Item = &'i Arc<Issuer>>,
     ) -> Result<Self, Refusal> {
-        let (header, payload, signature) = parts(token.expose())?;
+        let (header, payload, signature) = parts(token.expose())
+            .ok_or_else(|| malformed("the token has not exactly three parts"))?;
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let header = Header::parse(&decoded("header", header)?)?;
         let payload = decoded("payload", payload)?;
@@ -268,20 +269,22 @@ impl Candidate {
 }
 
 /// Exactly three parts (RFC 7515 s7.1; TOK-13).
-pub(super) fn parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
+pub(super) fn parts(token: &str) -> Option<(&str, &str, &str)> {
     let mut parts = token.split('.');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(header), Some(payload), Some(signature), None) => Ok((header, payload, signature)),
-        _ => Err(malformed("the token has not exactly three parts")),
+        (Some(header), Some(payload), Some(signature), None) => Some((header, payload, signature)),
+        _ => None,
     }
+}
+
+fn decoded(name: &str, text: &str) -> Result<Vec<u8>, Refusal> {
+    base64url(text).ok_or_else(|| malformed(format!("the {name} is not base64url")))
 }
 
 /// Base64url as RFC 7515 s2 has it: no padding, no blank, and the bits left over are zero, so
 /// that one token has one text (TOK-15).
-fn decoded(name: &str, text: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_rejected| malformed(format!("the {name} is not base64url")))
+pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// `iss` of claims that nobody has verified.

@@ -148,6 +148,30 @@ impl KeySet {
 }
 
 impl VerificationKey {
+    /// The key that a DPoP proof brings itself (RFC 9449 s4.2), by the rules for a member of a key
+    /// set: it says nothing of whose it is, but a weak one could be anybody's (DPOP-07, DPOP-34).
+    ///
+    /// # Errors
+    /// Why it cannot be used for this algorithm.
+    pub(super) fn embedded(jwk: Value, algorithm: Algorithm) -> Result<Self, String> {
+        const ANY: [Algorithm; 4] = [
+            Algorithm::Es256,
+            Algorithm::Ps256,
+            Algorithm::EdDsa,
+            Algorithm::Rs256,
+        ];
+        let usable = jwk::read(jwk, &ANY)?;
+        let mut keys = usable.keys.into_iter();
+        let fitting = keys.find(|(serves, _)| *serves == algorithm);
+        let (_, key) = fitting
+            .ok_or_else(|| format!("kty, crv or alg does not go with {}", algorithm.name()))?;
+        Ok(Self {
+            key_id: usable.key_id,
+            algorithm,
+            key,
+        })
+    }
+
     fn is_named_like(&self, other: &Self) -> bool {
         self.key_id.is_some() && self.key_id == other.key_id && self.algorithm == other.algorithm
     }

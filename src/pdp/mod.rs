@@ -12,6 +12,7 @@ pub mod authorize;
 mod binding;
 pub mod claims;
 pub mod credential;
+pub mod dpop;
 mod facts;
 pub mod head;
 mod interaction;

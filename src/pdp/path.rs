@@ -223,7 +223,7 @@ pub(super) fn decoded(text: &str) -> impl Iterator<Item = u8> + Clone + '_ {
     })
 }
 
-const fn nibble(digit: u8) -> Option<u8> {
+pub(super) const fn nibble(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit.wrapping_sub(b'0')),
         b'a'..=b'f' => Some(digit.wrapping_sub(b'a').wrapping_add(10)),
@@ -233,12 +233,12 @@ const fn nibble(digit: u8) -> Option<u8> {
 }
 
 /// RFC 3986 s2.3.
-const fn is_unreserved(byte: u8) -> bool {
+pub(super) const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// What else RFC 3986 s3.3 allows in a segment, but for `;`.
-const fn is_plain_reserved(byte: u8) -> bool {
+pub(super) const fn is_plain_reserved(byte: u8) -> bool {
     matches!(
         byte,
         b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'

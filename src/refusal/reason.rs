@@ -236,6 +236,51 @@ reasons! {
     /// The connection's certificate is no longer trusted.
     CertificateUntrusted = "certificate_untrusted", 401, Error("invalid_token"), Credential, "invalid_token",
         "The access token is not valid.", "The client's certificate does not verify against the listener's present client_ca and CRLs.";
+    /// The route needs a DPoP proof and none came.
+    ProofMissing = "proof_missing", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "A DPoP proof is required.", "The client must send a new proof in the DPoP header with each request (RFC 9449 s7.1).";
+    /// More than one DPoP proof came.
+    ProofRepeated = "proof_repeated", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "The client must send one DPoP header with one proof (RFC 9449 s4.3).";
+    /// The proof is of no form that we take, or lacks what it must have.
+    ProofMalformed = "proof_malformed", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "RFC 9449 s4.2 lists what a proof must have; the detail in the log says what is wrong.";
+    /// The proof, or a part of it, is longer than can be taken.
+    ProofTooLarge = "proof_too_large", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "The client must send a proof of at most 8 KiB with a jti of at most 256 bytes.";
+    /// The proof is signed with an algorithm that the gate does not take.
+    ProofAlgorithmForbidden = "proof_algorithm_forbidden", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "The client must sign proofs with an algorithm of algs in the challenge.";
+    /// The key in the proof is none that can be trusted to be the client's alone.
+    ProofKeyInvalid = "proof_key_invalid", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "jwk must be a public key that fits alg: EC P-256, OKP Ed25519, or RSA of 2048 to 4096 bits; never send private members.";
+    /// The proof's signature is wrong.
+    ProofSignatureInvalid = "proof_signature_invalid", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "The proof was altered, or signed by another key than its jwk.";
+    /// The proof is for another method.
+    ProofMethodMismatch = "proof_method_mismatch", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "htm must be the method of the request, letter by letter.";
+    /// The proof is for another URI.
+    ProofTargetMismatch = "proof_target_mismatch", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "htu must be public_url or an alias of the listener with the path that the client sent; correct public_url if clients call another.";
+    /// The proof is for another access token.
+    ProofTokenMismatch = "proof_token_mismatch", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "ath must be the SHA-256 of the access token in base64url without padding (RFC 9449 s4.2).";
+    /// The proof is too old.
+    ProofExpired = "proof_expired", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "The client must make a new proof for each request; if all are refused, look at its clock and at dpop.proof_age.";
+    /// The proof lies in the future.
+    ProofNotYetValid = "proof_not_yet_valid", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "iat or nbf lies further ahead than dpop.proof_ahead; look at the clocks.";
+    /// The proof was used before.
+    ProofReplayed = "proof_replayed", 401, Error("invalid_dpop_proof"), Credential, "invalid_dpop_proof",
+        "The DPoP proof is not valid.", "The client must make a new proof with a new jti for each request, also when it repeats one.";
+    /// The proof has no nonce, and one is asked for.
+    NonceRequired = "nonce_required", 401, Error("use_dpop_nonce"), Credential, "use_dpop_nonce",
+        "The DPoP proof must have a nonce.", "Nothing: the client repeats the request with the nonce of the DPoP-Nonce header (RFC 9449 s9).";
+    /// The nonce of the proof is not ours, or ran out.
+    NonceInvalid = "nonce_invalid", 401, Error("use_dpop_nonce"), Credential, "use_dpop_nonce",
+        "The DPoP proof must have a current nonce.", "Nothing: the client repeats the request with the nonce of the DPoP-Nonce header; if replicas refuse each other's, share dpop.nonce_key.";
 
     // ---- Permission ----------------------------------------------------------------------------
     /// The user must authenticate better or again.
@@ -267,6 +312,9 @@ reasons! {
     /// The issuer's answer about the token cannot be read or is about something else.
     IntrospectionUnfit = "introspection_unfit", 503, NoChallenge, Undecided, "temporarily_unavailable",
         "The request cannot be decided at present.", "The introspection endpoint answers what RFC 7662 or RFC 9701 does not have; see the detail in the log.", retry 5;
+    /// Whether the proof was used before cannot be known.
+    ReplayUnavailable = "replay_unavailable", 503, NoChallenge, Undecided, "temporarily_unavailable",
+        "The request cannot be decided at present.", "The store of used proofs is full or does not answer: see dpop.replay; dpop.replay_unavailable of the policy is the rule.", retry 1;
 
     // ---- Upstream ------------------------------------------------------------------------------
     /// No server of the upstream takes a connection.

@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn challenges_fit_their_status() {
-        // RFC 9110 s15.5.2, RFC 6750 s3.1, RFC 9470 s3; ERR-01
+        // RFC 9110 s15.5.2, RFC 6750 s3.1, RFC 9449 s7.1 and s9, RFC 9470 s3; ERR-01, DPOP-38
         for reason in Reason::ALL {
             let (spec, code) = (reason.spec(), reason.spec().code);
             let status = spec.status.code();
@@ -161,9 +161,12 @@ mod tests {
                 Challenge::Error(error) => {
                     let expected = match error {
                         "invalid_request" => 400,
-                        "invalid_token" | "insufficient_user_authentication" => 401,
+                        "invalid_token"
+                        | "invalid_dpop_proof"
+                        | "use_dpop_nonce"
+                        | "insufficient_user_authentication" => 401,
                         "insufficient_scope" => 403,
-                        other => panic!("{code}: {other} is no error of RFC 6750 or RFC 9470"),
+                        other => panic!("{code}: {other} is in no RFC of challenges"),
                     };
                     assert_eq!(status, expected, "{code}");
                     assert_eq!(spec.error, error, "{code}: body and challenge say the same");
@@ -200,7 +203,10 @@ mod tests {
             let spec = reason.spec();
             let expected: &[u16] = match spec.error {
                 "invalid_request" => &[400, 408, 413, 414, 431],
-                "invalid_token" | "insufficient_user_authentication" => &[401],
+                "invalid_token"
+                | "invalid_dpop_proof"
+                | "use_dpop_nonce"
+                | "insufficient_user_authentication" => &[401],
                 "insufficient_scope" | "access_denied" => &[403],
                 "not_found" => &[404],
                 "method_not_allowed" => &[405],

@@ -31,11 +31,11 @@ pub(super) fn read(value: Value, algorithms: &[Algorithm]) -> Result<Usable, Str
         return Err("not an object with each member once (RFC 7517 s4)".to_owned());
     };
     if members.get("kty").and_then(Value::as_str) == Some("oct") {
-        return Err("kty is oct: a symmetric key is not for access tokens".to_owned());
+        return Err("kty is oct: a symmetric key proves nothing here".to_owned());
     }
     if let Some(name) = PRIVATE.into_iter().find(|name| members.contains_key(*name)) {
         return Err(format!(
-            "it holds the private member `{name}`; the issuer must publish public keys only"
+            "it holds the private member `{name}`; only public keys may be published"
         ));
     }
     let stated = stated_algorithm(&mut members)?;
@@ -80,7 +80,7 @@ fn stated_algorithm(members: &mut Map<String, Value>) -> Result<Option<Algorithm
         None => Ok(None),
         Some(Value::String(name)) => Algorithm::named(&name)
             .map(Some)
-            .ok_or_else(|| "its alg is not one for access tokens".to_owned()),
+            .ok_or_else(|| "its alg is not one that is known here".to_owned()),
         Some(_) => Err("alg is not a string".to_owned()),
     }
 }

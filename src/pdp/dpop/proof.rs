@@ -1,0 +1,299 @@
+//! The proof itself: a JWT that the client signs for one request (RFC 9449 s4).
+
+mod claims;
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+use subtle::ConstantTimeEq as _;
+
+use claims::Claims;
+pub use claims::JTI_BYTES;
+
+use super::{KeyThumbprint, NonceKeys, Target, sha256};
+use crate::pdp::json;
+use crate::pdp::jwt::{base64url, parts};
+use crate::pdp::keys::VerificationKey;
+use crate::pdp::policy::Algorithm;
+use crate::pdp::time::UnixTime;
+use crate::refusal::{Reason, Refusal};
+
+/// Bytes of a proof that are looked at. One with a 4096-bit RSA key and its signature has about two
+/// thousand.
+pub const PROOF_BYTES: usize = 8 * 1024;
+/// Bytes of an RSA modulus: 4096 bits, so that nobody can choose how long we compute (DPOP-34).
+const MODULUS_BYTES: usize = 512;
+
+/// How a route takes proofs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// How long after `iat` a proof is taken; whole seconds.
+    pub age: Duration,
+    /// How far ahead of our clock the client's may be; whole seconds, and never above 60.
+    pub ahead: Duration,
+    /// What becomes of nonces.
+    pub nonce: NonceRule,
+    /// Algorithms that proofs may be signed with. RS256 is none, should it stand here
+    /// (FAPI 2.0 Security Profile s5.4.1).
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// Whether a proof must carry a nonce that we gave out (RFC 9449 s9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NonceRule {
+    /// One without is refused (RFC 9449 s11.3).
+    Required,
+    /// One without passes; one with must have a good one.
+    Accepted,
+    /// None is given out and none is looked at.
+    Off,
+}
+
+/// What a request must be for a proof to be of it.
+#[derive(Clone, Copy)]
+pub struct Expected<'a> {
+    /// The method of the request.
+    pub method: &'a str,
+    /// What it was sent to.
+    pub target: Target<'a>,
+    /// The token that came with it.
+    pub access_token: &'a str,
+    /// What the route asks for.
+    pub rules: &'a Rules,
+}
+
+impl fmt::Debug for Expected<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expected")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one value among those of the `DPoP` fields of a request; `None` where there is no field. Two
+/// fields that somebody on the way made into one, with a comma between, are still two
+/// (RFC 9110 s5.3; DPOP-01): a proof itself has no comma.
+///
+/// # Errors
+/// `proof_repeated`.
+pub fn single<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, Refusal> {
+    let first = values.next();
+    if values.next().is_some() || first.is_some_and(|value| value.contains(&b',')) {
+        return Err(Refusal::new(Reason::ProofRepeated));
+    }
+    Ok(first)
+}
+
+/// A proof, read: it has its form, header and claims have their types, and its key is a good public
+/// one. Nothing is proven yet.
+pub struct Proof {
+    /// What is signed: header and payload with the dot between.
+    signed: Box<[u8]>,
+    signature: Vec<u8>,
+    key: VerificationKey,
+    thumbprint: KeyThumbprint,
+    claims: Claims,
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof(not shown)")
+    }
+}
+
+impl Proof {
+    /// Reads the value of the one `DPoP` field: size, form, header, claims, key, in this order. No
+    /// signature is computed.
+    ///
+    /// Members and claims that are not known are ignored (DPOP-30), but for `crit` and `b64`, which
+    /// would change how the proof must be read (RFC 7515 s4.1.11, RFC 7797 s7).
+    ///
+    /// # Errors
+    /// `proof_too_large`, `proof_malformed`, `proof_algorithm_forbidden`, `proof_key_invalid`.
+    pub fn read(value: &[u8], algorithms: &[Algorithm]) -> Result<Self, Refusal> {
+        if value.len() > PROOF_BYTES {
+            return Err(Refusal::because(
+                Reason::ProofTooLarge,
+                format!("the proof has {} bytes of {PROOF_BYTES}", value.len()),
+            ));
+        }
+        let text = std::str::from_utf8(value)
+            .map_err(|_not_utf8| malformed("the proof is not base64url with dots between"))?;
+        let (header, payload, signature) =
+            parts(text).ok_or_else(|| malformed("the proof has not exactly three parts"))?;
+        let signed = header.len().saturating_add(payload.len()).saturating_add(1);
+        let signed = value.get(..signed).ok_or(Reason::Internal)?.into();
+        let mut header = object("header", header)?;
+        let algorithm = algorithm_of(&header, algorithms)?;
+        let claims = Claims::read(&object("payload", payload)?)?;
+        let signature =
+            base64url(signature).ok_or_else(|| malformed("the signature is not base64url"))?;
+        let jwk = header
+            .remove("jwk")
+            .ok_or_else(|| malformed("the header has no jwk"))?;
+        let (key, thumbprint) = key_of(jwk, algorithm)
+            .map_err(|why| Refusal::because(Reason::ProofKeyInvalid, format!("jwk: {why}")))?;
+        Ok(Self {
+            signed,
+            signature,
+            key,
+            thumbprint,
+            claims,
+        })
+    }
+
+    /// Whether its claims are of this request and of now: `htm`, `htu`, `ath`, then `iat`, `nbf`
+    /// and `exp`, then the nonce, so that a client is asked for another nonce only where nothing
+    /// else is wrong. `iat` is judged beside a good nonce too.
+    ///
+    /// `nonces` are the keys of this gate; `None` where [`NonceRule::Off`] is the only rule.
+    ///
+    /// # Errors
+    /// `proof_method_mismatch`, `proof_target_mismatch`, `proof_token_mismatch`, `proof_expired`,
+    /// `proof_not_yet_valid`, `nonce_required`, `nonce_invalid`; `internal` where the rule needs
+    /// keys that are not there.
+    pub fn fits(
+        &self,
+        expected: &Expected<'_>,
+        nonces: Option<&NonceKeys>,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        // RFC 9110 s9.1: methods have case. The claim is not quoted: logs hold no part of a proof.
+        if *self.claims.htm != *expected.method {
+            return Err(Refusal::because(
+                Reason::ProofMethodMismatch,
+                format!("htm is not {}", expected.method),
+            ));
+        }
+        expected
+            .target
+            .is_named_by(&self.claims.htu)
+            .map_err(|why| Refusal::because(Reason::ProofTargetMismatch, why))?;
+        let token = URL_SAFE_NO_PAD.encode(sha256(&[expected.access_token.as_bytes()]));
+        if !bool::from(token.as_bytes().ct_eq(self.claims.ath.as_bytes())) {
+            return Err(Refusal::new(Reason::ProofTokenMismatch));
+        }
+        self.claims.timely(expected.rules, now)?;
+        self.claims.nonce(expected.rules.nonce, nonces, now)
+    }
+
+    /// Checks the signature with the key that the proof brings (RFC 9449 s4.3).
+    ///
+    /// # Errors
+    /// `proof_signature_invalid`.
+    pub fn verify(self) -> Result<Proven, Refusal> {
+        if !self.key.verifies(&self.signed, &self.signature) {
+            return Err(Refusal::new(Reason::ProofSignatureInvalid));
+        }
+        let jti = sha256(&[self.claims.jti.as_bytes()]);
+        Ok(Proven {
+            replay: ReplayKey(sha256(&[self.thumbprint.as_bytes(), &jti])),
+            thumbprint: self.thumbprint,
+            issued: self.claims.issued,
+        })
+    }
+}
+
+/// A proof whose signature was found good. Only [`Proof::verify`] makes it.
+#[must_use]
+#[derive(Debug)]
+pub struct Proven {
+    thumbprint: KeyThumbprint,
+    replay: ReplayKey,
+    issued: UnixTime,
+}
+
+impl Proven {
+    /// Of the key that signed: `cnf.jkt` of the token must be the same (RFC 9449 s7.1).
+    #[must_use]
+    pub const fn thumbprint(&self) -> &KeyThumbprint {
+        &self.thumbprint
+    }
+
+    /// What its single use is remembered under.
+    #[must_use]
+    pub const fn replay_key(&self) -> ReplayKey {
+        self.replay
+    }
+
+    /// The last second in which it could be taken again, and until which its use is remembered.
+    #[must_use]
+    pub const fn until(&self, rules: &Rules) -> UnixTime {
+        self.issued.later(rules.age)
+    }
+}
+
+/// SHA-256 over the thumbprint of a proof's key and the digest of its `jti`: of one size however
+/// long the `jti` (DPOP-23), and no client can use up another's (DPOP-24).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplayKey([u8; 32]);
+
+impl ReplayKey {
+    /// The 32 bytes, for a store.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// `typ`, `alg`, and nothing that would change how the rest is read.
+fn algorithm_of(
+    header: &Map<String, Value>,
+    algorithms: &[Algorithm],
+) -> Result<Algorithm, Refusal> {
+    match header.get("typ") {
+        Some(Value::String(kind)) if kind == "dpop+jwt" => {}
+        Some(_) => return Err(malformed("typ is not dpop+jwt")),
+        None => return Err(malformed("the header has no typ")),
+    }
+    if let Some(name) = ["crit", "b64"]
+        .into_iter()
+        .find(|name| header.contains_key(*name))
+    {
+        return Err(malformed(format!("the header has {name}")));
+    }
+    match header.get("alg") {
+        Some(Value::String(name)) => Algorithm::named(name)
+            .filter(|algorithm| *algorithm != Algorithm::Rs256 && algorithms.contains(algorithm))
+            .ok_or_else(|| {
+                Refusal::because(
+                    Reason::ProofAlgorithmForbidden,
+                    "alg is not among those for proofs",
+                )
+            }),
+        Some(_) => Err(malformed("alg is not a string")),
+        None => Err(malformed("the header has no alg")),
+    }
+}
+
+/// The key of a proof, by the rules for keys of an issuer, and its thumbprint.
+fn key_of(jwk: Value, algorithm: Algorithm) -> Result<(VerificationKey, KeyThumbprint), String> {
+    let Value::Object(members) = &jwk else {
+        return Err("not an object (RFC 7517 s4)".to_owned());
+    };
+    let modulus = members.get("n").and_then(Value::as_str).and_then(base64url);
+    if modulus.is_some_and(|n| n.iter().skip_while(|byte| **byte == 0).count() > MODULUS_BYTES) {
+        return Err("n has more than 4096 bits".to_owned());
+    }
+    let thumbprint = KeyThumbprint::of(members);
+    let key = VerificationKey::embedded(jwk, algorithm)?;
+    let thumbprint = thumbprint.ok_or("a member that kty requires is not base64url")?;
+    Ok((key, thumbprint))
+}
+
+fn object(name: &str, part: &str) -> Result<Map<String, Value>, Refusal> {
+    let bytes = base64url(part).ok_or_else(|| malformed(format!("the {name} is not base64url")))?;
+    json::object(&bytes).map_err(|why| malformed(format!("the {name} is {why}")))
+}
+
+fn malformed(detail: impl Into<Box<str>>) -> Refusal {
+    Refusal::because(Reason::ProofMalformed, detail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What a proof says of its request and of its time.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{NonceRule, Rules, malformed};
+use crate::pdp::claims::numeric_date;
+use crate::pdp::dpop::NonceKeys;
+use crate::pdp::time::UnixTime;
+use crate::refusal::{Reason, Refusal};
+
+/// Bytes of a `jti` (RFC 9449 s11.1).
+pub const JTI_BYTES: usize = 256;
+/// Further ahead than this no `iat` and no `nbf` is taken (FAPI 2.0 Security Profile s5.3.2.1).
+const AHEAD: Duration = Duration::from_secs(60);
+
+/// The claims of RFC 9449 s4.2, and of RFC 7519 those that say when.
+pub(super) struct Claims {
+    pub(super) jti: Box<str>,
+    pub(super) htm: Box<str>,
+    pub(super) htu: Box<str>,
+    pub(super) ath: Box<str>,
+    pub(super) issued: UnixTime,
+    pub(super) not_before: Option<UnixTime>,
+    pub(super) expires: Option<UnixTime>,
+    pub(super) nonce: Option<Box<str>>,
+}
+
+impl Claims {
+    pub(super) fn read(claims: &Map<String, Value>) -> Result<Self, Refusal> {
+        let text = |name: &str| match claims.get(name) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
+            Some(_) => Err(malformed(format!("{name} is not a string with content"))),
+            None => Err(malformed(format!("there is no {name}"))),
+        };
+        let date = |name: &str| {
+            let value = claims.get(name);
+            let bad = || malformed(format!("{name} is not a number of seconds since 1970"));
+            value
+                .map(|value| numeric_date(value).ok_or_else(bad))
+                .transpose()
+        };
+        let jti = text("jti")?;
+        if jti.len() > JTI_BYTES {
+            return Err(Refusal::because(
+                Reason::ProofTooLarge,
+                format!("jti has {} bytes of {JTI_BYTES}", jti.len()),
+            ));
+        }
+        let nonce = match claims.get("nonce") {
+            None => None,
+            // One that is empty is as bad as one that is old, and has the same cure.
+            Some(Value::String(nonce)) => Some(nonce.as_str().into()),
+            Some(_) => return Err(malformed("nonce is not a string")),
+        };
+        Ok(Self {
+            jti: jti.into(),
+            htm: text("htm")?.into(),
+            htu: text("htu")?.into(),
+            ath: text("ath")?.into(),
+            issued: date("iat")?.ok_or_else(|| malformed("there is no iat"))?,
+            not_before: date("nbf")?,
+            expires: date("exp")?,
+            nonce,
+        })
+    }
+
+    /// RFC 9449 s4.3 and s11.1; `nbf` and `exp` mean what they mean in any JWT (RFC 7519 s4.1).
+    pub(super) fn timely(&self, rules: &Rules, now: UnixTime) -> Result<(), Refusal> {
+        let ahead = rules.ahead.min(AHEAD);
+        if now > self.issued.later(rules.age) {
+            return Err(Refusal::because(
+                Reason::ProofExpired,
+                format!(
+                    "the proof is {} s old of at most {} s",
+                    now.since(self.issued).as_secs(),
+                    rules.age.as_secs()
+                ),
+            ));
+        }
+        for (name, moment) in [("iat", Some(self.issued)), ("nbf", self.not_before)] {
+            if let Some(moment) = moment
+                && moment > now.later(ahead)
+            {
+                return Err(Refusal::because(
+                    Reason::ProofNotYetValid,
+                    format!(
+                        "{name} is {} s ahead of at most {} s",
+                        moment.since(now).as_secs(),
+                        ahead.as_secs()
+                    ),
+                ));
+            }
+        }
+        // The client's clock may be behind ours by as much as it may be ahead.
+        if self
+            .expires
+            .is_some_and(|expires| now >= expires.later(ahead))
+        {
+            return Err(Refusal::because(
+                Reason::ProofExpired,
+                "exp of the proof is past",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn nonce(
+        &self,
+        rule: NonceRule,
+        nonces: Option<&NonceKeys>,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        match (rule, &self.nonce) {
+            (NonceRule::Off, _) | (NonceRule::Accepted, None) => Ok(()),
+            (NonceRule::Required, None) => Err(Refusal::new(Reason::NonceRequired)),
+            (NonceRule::Required | NonceRule::Accepted, Some(nonce)) => {
+                let keys = nonces.ok_or_else(|| {
+                    Refusal::because(Reason::Internal, "nonces are in force without keys")
+                })?;
+                if keys.accepts(nonce, now) {
+                    Ok(())
+                } else {
+                    Err(Refusal::new(Reason::NonceInvalid))
+                }
+            }
+        }
+    }
+}
