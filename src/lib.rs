@@ -32,6 +32,7 @@ pub mod pdp;
 pub mod pip;
 pub mod pipeline;
 pub mod refusal;
+pub mod replay;
 pub mod revocation;
 pub mod telemetry;
 pub mod tls;

@@ -14,6 +14,7 @@ use http::{Method, Request, Response, Version};
 use crate::clock;
 use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
 use crate::http::{Limits, interaction, respond};
+use crate::pdp::dpop::NonceRule;
 use crate::pdp::policy::Access;
 use crate::pdp::{
     self, Authorized, Inbound, InteractionId, Peer, RequestHead, RouteTable, Snapshot, Standing,
@@ -200,6 +201,7 @@ pub async fn serve(
         record.metrics = Arc::clone(metrics);
     }
     let open = trail.policy.is_none();
+    let nonce = nonce(&generation, &trail);
     record.trail(trail);
 
     let mut expires = None;
@@ -221,6 +223,7 @@ pub async fn serve(
             record.server = Some(server);
             record.attempts = attempts;
             let mut answer = respond::relay(response, id, open, clock::now());
+            respond::with_nonce(&mut answer, nonce.as_deref());
             record.status = Some(answer.status().as_u16());
             if let Some(expires) = expires {
                 let left = expires.since(clock::now());
@@ -230,7 +233,7 @@ pub async fn serve(
         }
         Err(refusal) => {
             record.refused(&refusal);
-            let answer = respond::refusal(
+            let mut answer = respond::refusal(
                 &refusal,
                 id,
                 respond::Manner {
@@ -240,10 +243,19 @@ pub async fn serve(
                     now: clock::now(),
                 },
             );
+            respond::with_nonce(&mut answer, nonce.as_deref());
             record.status = Some(answer.status().as_u16());
             log_at_end(answer, record)
         }
     }
+}
+
+/// The nonce that goes with every answer of a route that takes them (RFC 9449 s8.2, s9).
+fn nonce(generation: &Generation, trail: &Trail) -> Option<Box<str>> {
+    let policy = trail.policy.as_ref()?;
+    let wanted = policy.binding.dpop && policy.proofs.nonce != NonceRule::Off;
+    let keys = generation.snapshot.nonces.as_ref().filter(|_| wanted)?;
+    Some(keys.fresh(clock::now()))
 }
 
 /// The decision: steps 4 to 8 of the walk. While the step is a question, get the answer, resume.

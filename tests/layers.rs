@@ -21,7 +21,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("admin", &["telemetry"]),
     ("outbound", &["tls"]),
     ("listener", &["pdp", "refusal", "tls", "http", "telemetry"]),
-    ("pip", &["pdp", "refusal", "clock", "outbound", "telemetry"]),
+    ("replay", &["pdp", "refusal", "telemetry"]),
+    (
+        "pip",
+        &["pdp", "refusal", "clock", "outbound", "replay", "telemetry"],
+    ),
     ("revocation", &["pdp", "pip", "tls", "clock", "telemetry"]),
     (
         "upstream",
@@ -50,6 +54,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "listener",
             "outbound",
             "pip",
+            "replay",
             "revocation",
             "telemetry",
             "tls",

@@ -16,10 +16,11 @@ use super::status::{Facts, Status};
 use super::worker::{Command, Worker};
 use crate::config::{self, Checked, Digest, Interner, Problem};
 use crate::listener::{self, Drain, Live, Serving};
+use crate::pdp::dpop::NonceKeys;
 use crate::pipeline::{Generation, Shared};
 use crate::refusal::CloseReason;
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::ListenerMetrics;
+use crate::telemetry::{Metrics, Secret};
 use crate::tls::{self, ServerTls};
 use crate::{clock, revocation, upstream};
 
@@ -66,6 +67,8 @@ pub(super) struct Control {
     health: Vec<JoinHandle<()>>,
     /// Where others say that tokens are void.
     pub(super) door: Option<Arc<revocation::Door>>,
+    /// Where the file has none.
+    nonce_key: Option<Secret<[u8; 32]>>,
     drain_times: config::Drain,
     watch: Option<Duration>,
     /// What every file was when it was last looked at; `None` could not be read.
@@ -101,6 +104,7 @@ impl Control {
             upstreams: HashMap::new(),
             health: Vec::new(),
             door: None,
+            nonce_key: None,
             drain_times: config::Drain {
                 delay: Duration::ZERO,
                 timeout: Duration::ZERO,
@@ -140,6 +144,11 @@ impl Control {
             })?;
         }
 
+        let nonces = match checked.nonces.keys {
+            Some(keys) => keys,
+            None => self.own_nonces(checked.nonces.lifetime)?,
+        };
+
         // From here on nothing fails. Upstreams and keys go before the routes that need them;
         // trust goes before the routes that rely on it.
         self.generation = self.generation.saturating_add(1);
@@ -155,6 +164,8 @@ impl Control {
             .replace(self.listeners.values().map(|(tls, _)| Arc::clone(tls)));
         let mut snapshot = checked.snapshot;
         snapshot.generation = self.generation;
+        snapshot.nonces = Some(nonces);
+        self.shared.pip().replay().set(&checked.replay);
         self.shared
             .publish(Generation::new(snapshot, &self.metrics));
         self.renew_addresses(&wanted, fresh);
@@ -191,6 +202,24 @@ impl Control {
             shared: Some(Arc::clone(&self.shared)),
         });
         Ok(())
+    }
+
+    /// Nonces under a key of this process alone, the same over reloads.
+    fn own_nonces(&mut self, lifetime: Duration) -> Result<Arc<NonceKeys>, StartError> {
+        let failed = |why: String| {
+            StartError::system("keys of nonces".to_owned())(std::io::Error::other(why))
+        };
+        let key = match &self.nonce_key {
+            Some(key) => key,
+            None => {
+                let mut key = [0; 32];
+                aws_lc_rs::rand::fill(&mut key).map_err(|error| failed(error.to_string()))?;
+                self.nonce_key.insert(Secret::new(key))
+            }
+        };
+        NonceKeys::new(key.expose(), None, lifetime)
+            .map(Arc::new)
+            .map_err(failed)
     }
 
     fn renewed_listeners(&self, settings: &[listener::Settings]) -> Result<Listeners, StartError> {

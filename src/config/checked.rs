@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::document::At;
+use super::dpop;
 use super::forward;
 use super::interner::Interner;
 use super::issuers;
@@ -46,7 +47,9 @@ pub(super) fn check(
     let (issuers, interner) = issuers::check(&file, &at, &mut files, (now, previous), out);
     let upstreams = upstreams::check(&file, &at, &mut files, now, out);
     let forward = forward::check(&file.forward, &at.key("forward"), None, out);
-    let mut policies = Policies::new(&file, &at, &sources, &issuers, out);
+    let dpop = dpop::check(&file, &at, &mut files, out)?;
+    let issued = (&issuers, dpop.proofs);
+    let mut policies = Policies::new(&file, &at, &sources, issued, out);
     let world = World {
         listeners: &listeners,
         upstreams: &upstreams,
@@ -86,7 +89,10 @@ pub(super) fn check(
                 .iter()
                 .map(|settings| settings.issuer.clone())
                 .collect(),
+            nonces: dpop.nonces.keys.clone(),
         },
+        nonces: dpop.nonces,
+        replay: dpop.replay,
         listeners: listeners?,
         issuers,
         upstreams: upstreams?,

@@ -2,9 +2,9 @@
 //! checked, so that a default passes the same checks and `check --print` shows it.
 
 use super::raw::{
-    Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Drain, File, Forward,
+    Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Dpop, Drain, File, Forward,
     Introspection, IntrospectionResponse, IntrospectionUse, Issuer, Jwks, Limits, Listener,
-    Profile, Protocol, Reload, RevocationDoor, Tls, Upstream,
+    Profile, Protocol, Reload, ReplayStoreKind, RevocationDoor, Tls, Upstream,
 };
 
 fn put(slot: &mut Option<String>, value: &str) {
@@ -22,6 +22,7 @@ impl File {
         self.reload.fill();
         self.drain.fill();
         self.forward.fill();
+        self.dpop.fill();
         self.listener.values_mut().for_each(Listener::fill);
         self.issuer.values_mut().for_each(Issuer::fill);
         self.upstream.values_mut().for_each(Upstream::fill);
@@ -106,6 +107,16 @@ impl Issuer {
         if let Some(introspection) = &mut self.introspection {
             introspection.fill();
         }
+    }
+}
+
+impl Dpop {
+    fn fill(&mut self) {
+        put(&mut self.proof_age, "60s");
+        put(&mut self.proof_ahead, "10s");
+        put(&mut self.nonce_lifetime, "120s");
+        self.replay.store.get_or_insert(ReplayStoreKind::Memory);
+        self.replay.entries.get_or_insert(1_000_000);
     }
 }
 

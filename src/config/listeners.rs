@@ -11,6 +11,7 @@ use super::raw;
 use super::server_tls;
 use super::values::{self, Address, count, duration, hours, memory, ms, secs, size};
 use crate::pdp::UnixTime;
+use crate::pdp::dpop::Origins;
 use crate::{http, listener};
 
 /// A listener, as far as routes must know it; `settings` is missing where a problem was found.
@@ -20,6 +21,8 @@ pub(super) struct Listener {
     pub(super) hosts: Vec<Box<str>>,
     pub(super) ports: Vec<u16>,
     pub(super) token_bytes: usize,
+    /// What clients call it; missing where a problem was found.
+    pub(super) origins: Option<Origins>,
     /// Whether clients are asked for certificates.
     pub(super) asks: bool,
     /// Whether what a certificate says may be believed.
@@ -117,6 +120,16 @@ fn one(
         at.key("disclose_reasons")
             .report(out, ReportKind::Weaker, text);
     }
+    let urls: Vec<&str> = std::iter::once(&raw.public_url)
+        .chain(raw.aliases.iter().flatten())
+        .map(String::as_str)
+        .collect();
+    if let Err(wrong) = Origins::new(&urls)
+        && addresses.len() == urls.len()
+    {
+        let right = "write https://, a host and perhaps a port, and no path";
+        at.key("public_url").refuse(out, wrong, right);
+    }
     let mut hosts: Vec<Box<str>> = Vec::new();
     let mut ports: Vec<u16> = Vec::new();
     for (_, address) in &addresses {
@@ -168,6 +181,7 @@ fn one(
         hosts,
         ports,
         token_bytes: limits.token_bytes,
+        origins: Origins::new(&urls).ok(),
         asks: raw.tls.client_certificate != Some(raw::ClientCertificate::None),
         vouched: raw.tls.client_trust != Some(raw::ClientTrust::Any),
         settings,

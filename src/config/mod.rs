@@ -7,6 +7,7 @@
 mod checked;
 mod defaults;
 mod document;
+mod dpop;
 mod files;
 mod forward;
 mod interner;
@@ -28,6 +29,7 @@ mod source;
 mod upstreams;
 mod values;
 
+pub use dpop::Nonces;
 pub use files::{Digest, look};
 pub use interner::Interner;
 pub use problem::{Place, Problem, Report, ReportKind};
@@ -54,6 +56,10 @@ pub struct Checked {
     pub admin: Option<SocketAddr>,
     /// Where others say that tokens are void, if anywhere. A change of its address needs a restart.
     pub revocation: Option<crate::revocation::Settings>,
+    /// Nonces that are given out with DPoP. Where they have no keys of the file, `app` makes one.
+    pub nonces: Nonces,
+    /// Where the use of proofs is remembered.
+    pub replay: crate::replay::Settings,
     /// Data-plane threads. A change needs a restart.
     pub workers: usize,
     /// How often to look at [`Checked::files`]; `None` leaves it to SIGHUP.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::document::At;
+use super::dpop::Proofs;
 use super::problem::Findings;
 use super::raw;
 use super::shape::nearest;
@@ -77,6 +78,7 @@ pub(super) struct Policies<'s> {
     sources: &'s BTreeMap<String, PolicySource>,
     issuers: &'s BTreeMap<String, issuers::Found>,
     default_issuers: Option<Vec<IssuerId>>,
+    pub(super) proofs: Proofs,
     named: HashMap<String, Option<Compiled>>,
     /// Everything compiled, for `check --print` and the rules about issuers.
     pub(super) all: Vec<(String, Compiled)>,
@@ -88,7 +90,7 @@ impl<'s> Policies<'s> {
         file: &raw::File,
         at: &At,
         sources: &'s BTreeMap<String, PolicySource>,
-        issuers: &'s BTreeMap<String, issuers::Found>,
+        (issuers, proofs): (&'s BTreeMap<String, issuers::Found>, Proofs),
         out: &mut Findings,
     ) -> Self {
         let here = at.key("default_issuers");
@@ -107,6 +109,7 @@ impl<'s> Policies<'s> {
             sources,
             issuers,
             default_issuers: defaults,
+            proofs,
             named: HashMap::new(),
             all: Vec::new(),
         };

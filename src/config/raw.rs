@@ -55,10 +55,9 @@ pub(super) struct File {
     /// What the API behind is told; a route may override it.
     #[serde(default)]
     pub(super) forward: Forward,
-    /// DPoP: not in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "DPoP (RFC 9449)"))]
-    pub(super) dpop: Option<Later>,
+    /// DPoP (RFC 9449): how long proofs are good and where their use is remembered.
+    #[serde(default)]
+    pub(super) dpop: Dpop,
     /// Routes.
     #[serde(default)]
     pub(super) route: Vec<Route>,
@@ -330,6 +329,61 @@ pub(super) struct Issuer {
     /// How it is asked about tokens (RFC 7662). Default: it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) introspection: Option<Introspection>,
+}
+
+/// `[dpop]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dpop {
+    /// How long after its `iat` a proof is taken. Default "60s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proof_age: Option<String>,
+    /// How far ahead `iat` may lie. Default "10s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proof_ahead: Option<String>,
+    /// How long a nonce is good at least. Default "120s".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nonce_lifetime: Option<String>,
+    /// Where the use of proofs is remembered.
+    #[serde(default)]
+    pub(super) replay: ReplayStore,
+    /// Key of the nonces, the same for all replicas. Default: one that the process makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nonce_key: Option<SecretRef>,
+    /// Another key whose nonces are taken, while keys are changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nonce_key_previous: Option<SecretRef>,
+}
+
+/// `replay` of `[dpop]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayStore {
+    /// Where. Default "memory".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) store: Option<ReplayStoreKind>,
+    /// Uses that are remembered at once; beyond it proofs are refused with 503. Default 1000000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) entries: Option<u64>,
+    /// Address of a shared store: not in this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
+    pub(super) url: Option<Later>,
+    /// Authorities of a shared store: not in this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
+    pub(super) ca: Option<Later>,
+}
+
+/// `store` of `replay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ReplayStoreKind {
+    /// This process alone.
+    Memory,
+    /// Shared by replicas: not in this version.
+    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
+    Redis,
 }
 
 /// `[issuer.<name>.introspection]`.

@@ -53,10 +53,9 @@ pub(super) struct Policy {
     /// introspection says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) introspection: Option<Introspection>,
-    /// DPoP: not in this version.
+    /// How DPoP proofs are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "DPoP (RFC 9449)"))]
-    pub(super) dpop: Option<Value>,
+    pub(super) dpop: Option<PolicyDpop>,
     /// An entry of this `type` and with these members must be in the token (RFC 9396).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) authorization_details: Option<BTreeMap<String, Value>>,
@@ -93,11 +92,45 @@ pub(super) enum Introspection {
 pub(super) enum BindingKind {
     /// Bound to the client's certificate (RFC 8705).
     Mtls,
-    /// Bound to a DPoP key: not in this version.
-    #[schemars(extend("x-unsupported" = "DPoP (RFC 9449)"))]
+    /// Bound to a DPoP key (RFC 9449).
     Dpop,
     /// An unbound token passes too; reported.
     None,
+}
+
+/// `dpop` of a policy.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyDpop {
+    /// Whether a proof must carry a nonce of ours. Default "off".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nonce: Option<NonceRule>,
+    /// What holds while it cannot be known whether a proof was used. Default "refuse".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replay_unavailable: Option<ReplayUnavailable>,
+}
+
+/// `nonce` of `dpop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum NonceRule {
+    /// One without is refused.
+    Required,
+    /// One without passes; one with must have a good one.
+    Accepted,
+    /// None is given out and none is looked at.
+    Off,
+}
+
+/// `replay_unavailable` of `dpop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ReplayUnavailable {
+    /// Nothing passes.
+    Refuse,
+    /// What this process has seen decides: with a shared store only.
+    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
+    Local,
 }
 
 /// What a claim must be: one of the four.
@@ -197,7 +230,13 @@ impl Policy {
             acr: replaced(&self.acr, &base.acr),
             max_age: replaced(&self.max_age, &base.max_age),
             introspection: replaced(&self.introspection, &base.introspection),
-            dpop: replaced(&self.dpop, &base.dpop),
+            dpop: match (&self.dpop, &base.dpop) {
+                (Some(own), Some(inherited)) => Some(PolicyDpop {
+                    nonce: own.nonce.or(inherited.nonce),
+                    replay_unavailable: own.replay_unavailable.or(inherited.replay_unavailable),
+                }),
+                (own, inherited) => replaced(own, inherited),
+            },
             authorization_details: joined(&self.authorization_details, &base.authorization_details),
             claims: joined(&self.claims, &base.claims),
             clients: match (&self.clients, &base.clients) {

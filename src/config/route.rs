@@ -235,7 +235,7 @@ impl One<'_, '_, '_> {
             let Some(compiled) = compiled else { continue };
             let asks = !compiled.policy.certificate.is_empty();
             let binding = compiled.policy.binding;
-            if !listener.asks && (asks || (binding.mtls && !binding.none)) {
+            if !listener.asks && (asks || (binding.mtls && !binding.dpop && !binding.none)) {
                 self.at.key(key).refuse(
                     self.out,
                     format!("this policy needs mutual TLS, and listener {name} has client_certificate = \"none\""),

@@ -90,7 +90,10 @@ fn tables(
                     );
                     at.report(out, ReportKind::HiddenMethods, text);
                 }
-                tables.push(table);
+                tables.push(match &listener.origins {
+                    Some(origins) => table.with_origins(origins.clone()),
+                    None => table,
+                });
             }
             Err(conflicts) => {
                 for conflict in conflicts {

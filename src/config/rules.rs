@@ -9,9 +9,12 @@ use super::document::At;
 use super::policies::{Chain, Policies};
 use super::problem::{Findings, ReportKind};
 use super::raw;
-use super::raw_policy::{BindingKind, Certificate, ClaimRule, Clients, OneOrMore, Psd2Role};
+use super::raw_policy::{
+    BindingKind, Certificate, ClaimRule, Clients, NonceRule, OneOrMore, Psd2Role,
+};
 use super::values::{self, YEAR, duration, secs};
-use crate::pdp::policy::{self, Binding, CertificateRule, DetailsRule};
+use crate::pdp::dpop;
+use crate::pdp::policy::{self, Algorithm, Binding, CertificateRule, DetailsRule};
 use crate::pdp::{IssuerId, Policy};
 
 /// Compiles what a chain comes to; `None` where its layers are missing.
@@ -48,6 +51,7 @@ pub(super) fn compile(
             None => None,
         },
         binding: binding(chain, merged, out)?,
+        proofs: proofs(merged, policies),
         scopes: words(chain, "scopes", merged.scopes.as_deref(), out)?,
         any_scope: words(chain, "any_scope", merged.any_scope.as_deref(), out)?,
         acr: words(chain, "acr", merged.acr.as_deref(), out)?,
@@ -69,10 +73,34 @@ fn binding(chain: &Chain, merged: &raw::Policy, out: &mut Findings) -> Option<Bi
         let right = "write binding = [\"mtls\"], or leave the key out";
         at.refuse(out, "this list is empty", right);
     }
+    let dpop = kinds.contains(&BindingKind::Dpop);
+    if chain.origin(&["dpop"]).is_some_and(|at| at.written()) && !dpop {
+        chain.origin(&["dpop"])?.report(
+            out,
+            ReportKind::Note,
+            "this has no effect: binding of the policy has no \"dpop\"",
+        );
+    }
     Some(Binding {
         mtls: kinds.contains(&BindingKind::Mtls),
+        dpop,
         none: kinds.contains(&BindingKind::None),
     })
+}
+
+/// How proofs are taken: RFC 9449 s4.3 with the bounds of `[dpop]`.
+fn proofs(merged: &raw::Policy, policies: &Policies<'_>) -> dpop::Rules {
+    let written = merged.dpop.unwrap_or_default();
+    dpop::Rules {
+        age: policies.proofs.age,
+        ahead: policies.proofs.ahead,
+        nonce: match written.nonce {
+            Some(NonceRule::Required) => dpop::NonceRule::Required,
+            Some(NonceRule::Accepted) => dpop::NonceRule::Accepted,
+            Some(NonceRule::Off) | None => dpop::NonceRule::Off,
+        },
+        algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
+    }
 }
 
 /// Values of a challenge: `scope-token` of RFC 6749 s3.3, which `acr_values` must fit too

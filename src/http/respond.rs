@@ -133,6 +133,17 @@ where
     Response::from_parts(parts, AnswerBody::streamed(body))
 }
 
+/// Sets the one `DPoP-Nonce` of an answer, whatever the upstream may have sent under that name; an
+/// answer with one is for one client and is not stored (RFC 9449 s8.2; DPOP-27, DPOP-29).
+pub fn with_nonce<B>(response: &mut Response<B>, nonce: Option<&str>) {
+    let Some(nonce) = nonce.and_then(|text| HeaderValue::from_str(text).ok()) else {
+        return;
+    };
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static("dpop-nonce"), nonce);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
 /// Whether there is one `Date`, at most five minutes off.
 fn sane_date(headers: &HeaderMap, now: UnixTime) -> bool {
     const OFF: Duration = Duration::from_secs(300);

@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::policy::{Access, Policy, Route, Snapshot};
 use super::route::Routed;
+use super::sender::Sender;
 use super::step::Trail;
 use super::time::UnixTime;
 use super::token::SharedToken;
 use super::{Inbound, InteractionId, Peer, RequestHead};
 use super::{binding, credential, facts, rights, validity};
-use crate::refusal::{Class, Reason, Refusal};
+use crate::refusal::{Class, Reason, Refusal, Scheme};
 
 /// A request that may go to its upstream. It holds the request itself, so there is no permit to
 /// mix up or to use twice; only this file makes it, and `upstream::forward` takes it.
@@ -160,13 +161,13 @@ pub(super) fn gate<B>(routed: Routed<B>) -> Result<Gate<B>, Refusal> {
 pub(super) fn decide<B>(
     routed: Routed<B>,
     policy: &Policy,
-    token: &SharedToken,
+    (token, sender): (&SharedToken, &Sender),
     now: UnixTime,
     trail: &mut Trail,
 ) -> Result<Authorized<B>, (Routed<B>, Refusal)> {
-    let verdict = permit(&routed, policy, token, now);
+    let verdict = permit(&routed, policy, (token, sender), now);
     if let Some(shadow) = &routed.route.shadow {
-        let said = permit(&routed, shadow, token, now);
+        let said = permit(&routed, shadow, (token, sender), now);
         trail.shadow = Some(said.err().map(|refusal| refusal.reason()));
     }
     match verdict {
@@ -187,21 +188,27 @@ pub(super) fn decide<B>(
 pub(super) fn passes<B>(
     routed: &Routed<B>,
     policy: &Policy,
-    token: &SharedToken,
+    evidence: (&SharedToken, &Sender),
     now: UnixTime,
 ) -> Result<(), Refusal> {
-    permit(routed, policy, token, now).map(drop)
+    permit(routed, policy, evidence, now).map(drop)
 }
 
-/// What can be said of the sender before anything is known of the token: where only
-/// certificate-bound tokens pass, there must be a certificate, inside its dates.
+/// What can be said of the sender before anything is known of the token: a certificate must be
+/// inside its dates, and under `Bearer` there must be one where unbound tokens do not pass.
 ///
 /// # Errors
 /// `certificate_required`, `certificate_expired`.
-pub(super) fn sender<B>(routed: &Routed<B>, policy: &Policy, now: UnixTime) -> Result<(), Refusal> {
+pub(super) fn could_pass<B>(
+    routed: &Routed<B>,
+    policy: &Policy,
+    sender: &Sender,
+    now: UnixTime,
+) -> Result<(), Refusal> {
     let peer = &*routed.inbound.peer;
     binding::dates(peer, now)?;
-    if peer.certificate.is_none() && !policy.binding.none {
+    let bearer = sender.scheme() == Scheme::Bearer;
+    if bearer && peer.certificate.is_none() && !policy.binding.none {
         return Err(Refusal::new(Reason::CertificateRequired));
     }
     Ok(())
@@ -248,6 +255,7 @@ impl<B> Authorized<B> {
             generation: 1,
             tables: Vec::new(),
             issuers: Vec::new(),
+            nonces: None,
         });
         Self {
             head: inbound.head,
@@ -304,7 +312,7 @@ struct Permit {
 fn permit<B>(
     routed: &Routed<B>,
     policy: &Policy,
-    token: &SharedToken,
+    (token, sender): (&SharedToken, &Sender),
     now: UnixTime,
 ) -> Result<Permit, Refusal> {
     let peer = &*routed.inbound.peer;
@@ -315,7 +323,7 @@ fn permit<B>(
         .ok_or(Reason::IssuerUnknown)?;
     validity::judge(token, issuer, policy, now)?;
     binding::dates(peer, now)?;
-    binding::prove(token, peer, policy.binding)?;
+    binding::prove(token, peer, policy.binding, sender)?;
     rights::judge(token, issuer, peer, policy, now)?;
     for name in &policy.require_headers {
         required(routed.inbound.head.headers(), name)?;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::dpop::KeyThumbprint;
 use super::json;
 use super::jwt::Signed;
 use super::peer::Thumbprint;
@@ -242,7 +243,7 @@ fn confirmation(claims: &Map<String, Value>) -> Result<Option<Confirmation>, Ref
     for (name, value) in members {
         match name.as_str() {
             "x5t#S256" => found.certificate = Some(value.as_str().and_then(Thumbprint::parse)),
-            "jkt" => found.key = true,
+            "jkt" => found.key = Some(value.as_str().and_then(KeyThumbprint::parse)),
             _ => found.other = true,
         }
     }

@@ -7,8 +7,18 @@ use super::path::decoded;
 use super::token::AccessToken;
 use crate::refusal::{Reason, Refusal, Scheme, Schemes};
 
-/// The access token of a request: in the one `Authorization` field, after the scheme `Bearer`
-/// (RFC 6750 s2.1). Neither a form nor a cookie is looked at (PRES-04, PRES-11).
+/// What a client presents: a token, and the scheme under which it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// One that the route takes.
+    pub scheme: Scheme,
+    /// The token.
+    pub token: AccessToken,
+}
+
+/// The access token of a request: in the one `Authorization` field, after one of the `schemes` that
+/// its route takes (RFC 6750 s2.1, RFC 9449 s7.1). Neither a form nor a cookie is looked at
+/// (PRES-04, PRES-11).
 ///
 /// Whether it is a JWT or opaque is seen later ([`looks_signed`]): most tokens are remembered, and
 /// those need no look.
@@ -16,21 +26,39 @@ use crate::refusal::{Reason, Refusal, Scheme, Schemes};
 /// # Errors
 /// `token_in_query`, `token_repeated`, `token_missing`, `credentials_malformed`,
 /// `scheme_unsupported`, `token_too_large` (longer than `max_token_bytes`), `token_malformed`.
-pub fn credential(head: &RequestHead, max_token_bytes: usize) -> Result<AccessToken, Refusal> {
+pub fn credential(
+    head: &RequestHead,
+    max_token_bytes: usize,
+    schemes: Schemes,
+) -> Result<Credential, Refusal> {
     none_in_query(head)?;
+    let offered = |refusal: Refusal| refusal.advise(|advice| advice.schemes = schemes);
     let mut fields = head.headers().get_all(AUTHORIZATION).iter();
     let Some(field) = fields.next() else {
-        return Err(unasked(Reason::TokenMissing));
+        return Err(offered(Reason::TokenMissing.into()));
     };
+    // Where it cannot be told which scheme was meant, the error is of each (RFC 9449 s7.2).
     if fields.next().is_some() {
-        return Err(refused(Reason::TokenRepeated));
+        return Err(offered(Reason::TokenRepeated.into()));
     }
     let Ok(field) = field.to_str() else {
-        return Err(refused(Reason::CredentialsMalformed));
+        return Err(offered(Reason::CredentialsMalformed.into()));
     };
-    let token = token_of(field)?;
+    let (scheme, token) = scheme_of(field, schemes).map_err(|reason| offered(reason.into()))?;
+    judge(token, max_token_bytes)
+        .map(|()| Credential {
+            scheme,
+            token: AccessToken::new(token),
+        })
+        .map_err(|refusal| offered(refusal).advise(|advice| advice.used = Some(scheme)))
+}
+
+fn judge(token: &str, max_token_bytes: usize) -> Result<(), Refusal> {
+    if token.is_empty() {
+        return Err(Reason::CredentialsMalformed.into());
+    }
     if token.len() > max_token_bytes {
-        return Err(refused_for(
+        return Err(Refusal::because(
             Reason::TokenTooLarge,
             format!(
                 "the token has {} bytes of at most {max_token_bytes}",
@@ -39,10 +67,9 @@ pub fn credential(head: &RequestHead, max_token_bytes: usize) -> Result<AccessTo
         ));
     }
     if !is_token68(token) {
-        return Err(refused(Reason::CredentialsMalformed));
+        return Err(Reason::CredentialsMalformed.into());
     }
-    not_encrypted(token)?;
-    Ok(AccessToken::new(token))
+    not_encrypted(token)
 }
 
 /// No token stands in the query (PRES-03): not beside a good header, since whatever stands behind
@@ -52,40 +79,37 @@ pub fn credential(head: &RequestHead, max_token_bytes: usize) -> Result<AccessTo
 /// `token_in_query`.
 pub(super) fn none_in_query(head: &RequestHead) -> Result<(), Refusal> {
     if head.query().is_some_and(query_has_token) {
-        return Err(refused(Reason::TokenInQuery));
+        return Err(Refusal::new(Reason::TokenInQuery).advise(|advice| {
+            advice.schemes = Schemes::BEARER;
+            advice.used = Some(Scheme::Bearer);
+        }));
     }
     Ok(())
 }
 
-/// What stands after `Bearer`, trimmed of the blanks around it (RFC 9110 s11.4).
-fn token_of(field: &str) -> Result<&str, Refusal> {
+/// The scheme and what stands after it, trimmed of the blanks around it (RFC 9110 s11.4).
+fn scheme_of(field: &str, schemes: Schemes) -> Result<(Scheme, &str), Reason> {
     let field = field.trim_matches([' ', '\t']);
-    let (scheme, rest) = field.split_once(' ').unwrap_or((field, ""));
-    if scheme.is_empty() || !scheme.bytes().all(is_tchar) {
-        return Err(refused(Reason::CredentialsMalformed));
+    let (name, rest) = field.split_once(' ').unwrap_or((field, ""));
+    if name.is_empty() || !name.bytes().all(is_tchar) {
+        return Err(Reason::CredentialsMalformed);
     }
     let rest = rest.trim_matches(' ');
     // Two fields that somebody on the way made into one (RFC 9110 s5.3) are still two.
     let mut others = rest.split(',').skip(1).map(str::trim_start);
-    let known = Scheme::Bearer.name();
-    if !scheme.eq_ignore_ascii_case(known) {
-        let second = others.any(|other| {
-            let name = other.split(' ').next().unwrap_or(other);
-            name.eq_ignore_ascii_case(known) || name.eq_ignore_ascii_case("DPoP")
-        });
-        return Err(if second {
-            refused(Reason::TokenRepeated)
-        } else {
-            unasked(Reason::SchemeUnsupported)
-        });
+    match Scheme::named(name).filter(|scheme| schemes.has(*scheme)) {
+        Some(_) if others.any(|other| !other.is_empty()) => Err(Reason::TokenRepeated),
+        Some(scheme) => Ok((scheme, rest)),
+        None => {
+            let second = others
+                .any(|other| Scheme::named(other.split(' ').next().unwrap_or(other)).is_some());
+            Err(if second {
+                Reason::TokenRepeated
+            } else {
+                Reason::SchemeUnsupported
+            })
+        }
     }
-    if others.any(|other| !other.is_empty()) {
-        return Err(refused(Reason::TokenRepeated));
-    }
-    if rest.is_empty() {
-        return Err(refused(Reason::CredentialsMalformed));
-    }
-    Ok(rest)
 }
 
 /// RFC 9110 s11.2.
@@ -113,7 +137,7 @@ pub(super) fn looks_signed(token: &AccessToken) -> bool {
 /// either.
 fn not_encrypted(token: &str) -> Result<(), Refusal> {
     if token.split('.').count() == 5 {
-        return Err(refused_for(
+        return Err(Refusal::because(
             Reason::TokenMalformed,
             "the token has the five parts of an encrypted one (RFC 7516 s3.1)",
         ));
@@ -166,27 +190,6 @@ fn query_has_token(query: &str) -> bool {
             && letters
                 .next()
                 .is_none_or(|next| matches!(next, b'[' | b' ' | b'+' | 0))
-    })
-}
-
-/// A refusal that offers the schemes and has no error to name.
-fn unasked(reason: Reason) -> Refusal {
-    Refusal::new(reason).advise(|advice| advice.schemes = Schemes::BEARER)
-}
-
-/// A refusal of what came under `Bearer`.
-fn refused(reason: Reason) -> Refusal {
-    challenged(Refusal::new(reason))
-}
-
-fn refused_for(reason: Reason, detail: impl Into<Box<str>>) -> Refusal {
-    challenged(Refusal::because(reason, detail))
-}
-
-fn challenged(refusal: Refusal) -> Refusal {
-    refusal.advise(|advice| {
-        advice.schemes = Schemes::BEARER;
-        advice.used = Some(Scheme::Bearer);
     })
 }
 

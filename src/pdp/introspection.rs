@@ -172,7 +172,7 @@ fn active(
     let key_bound = token
         .confirmation
         .as_ref()
-        .is_some_and(|confirmation| confirmation.key);
+        .is_some_and(|confirmation| confirmation.key.is_some());
     let right = if key_bound { "dpop" } else { "bearer" };
     if kind.is_some_and(|kind| kind != right) {
         return Err(Refusal::because(

@@ -28,6 +28,7 @@ pub mod policy;
 mod rewrite;
 mod rights;
 pub mod route;
+mod sender;
 pub mod step;
 pub mod time;
 pub mod token;
@@ -36,7 +37,7 @@ mod validity;
 mod weight;
 
 pub use authorize::Authorized;
-pub use credential::credential;
+pub use credential::{Credential, credential};
 pub use head::{Ambiguities, HeadParts, RequestHead};
 pub use interaction::{InteractionId, interaction_id};
 pub use introspection::Introspected;

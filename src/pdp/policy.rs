@@ -7,9 +7,11 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use serde_json::Value;
 
+use super::dpop::{NonceKeys, Rules};
 use super::peer::Psd2Role;
 use super::route::RouteTable;
 use super::time::UnixTime;
+use crate::refusal::Schemes;
 
 /// One configuration as a whole. A request takes one and keeps it to its end, so it never sees
 /// half of an old policy and half of a new one. The empty one knows no listener and refuses all.
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub tables: Vec<RouteTable>,
     /// Every issuer.
     pub issuers: Vec<Arc<Issuer>>,
+    /// Keys of the nonces that are given out with DPoP; `None` where no policy takes any.
+    pub nonces: Option<Arc<NonceKeys>>,
 }
 
 impl Snapshot {
@@ -258,6 +262,8 @@ pub struct Policy {
     pub introspection: Asking,
     /// How the token must be bound.
     pub binding: Binding,
+    /// How DPoP proofs are taken.
+    pub proofs: Rules,
     /// All of them.
     pub scopes: Vec<Box<str>>,
     /// One of them; empty asks for none.
@@ -298,8 +304,21 @@ pub enum Asking {
 pub struct Binding {
     /// A certificate-bound token will do (RFC 8705 s3).
     pub mtls: bool,
+    /// A token bound to a DPoP key will do (RFC 9449 s7).
+    pub dpop: bool,
     /// An unbound token passes too. Reported by `check`.
     pub none: bool,
+}
+
+impl Binding {
+    /// The schemes that a request may use (RFC 9449 s7.2).
+    #[must_use]
+    pub const fn schemes(self) -> Schemes {
+        Schemes {
+            bearer: self.mtls || self.none,
+            dpop: self.dpop,
+        }
+    }
 }
 
 /// `authorization_details = { type = …, … }`.

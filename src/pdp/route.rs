@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::authority::Authority;
+use super::dpop::Origins;
 use super::head::{Ambiguities, RequestHead};
 use super::overlap::{self, Hidden, RouteConflict, allow};
 use super::path;
@@ -23,6 +24,8 @@ pub struct RouteTable {
     pub listener: Arc<str>,
     /// Bytes that an access token may have here.
     pub token_bytes: usize,
+    /// What clients call it, for proofs (RFC 9449 s4.3).
+    pub origins: Option<Origins>,
     hosts: Vec<Box<str>>,
     ports: Vec<u16>,
     tree: Tree,
@@ -93,6 +96,15 @@ fn stands(standing: Option<Standing>, peer: &Peer) -> Result<(), Refusal> {
 }
 
 impl RouteTable {
+    /// The same with what clients call the listener, which proofs must name.
+    #[must_use]
+    pub fn with_origins(self, origins: Origins) -> Self {
+        Self {
+            origins: Some(origins),
+            ..self
+        }
+    }
+
     /// A table of checked routes. `hosts` and `ports` are those of `public_url` and the aliases.
     ///
     /// # Errors
@@ -119,6 +131,7 @@ impl RouteTable {
         Ok(Self {
             listener,
             token_bytes,
+            origins: None,
             hosts: hosts.iter().map(|host| normal(host)).collect(),
             ports: ports.to_vec(),
             tree,

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use super::authorize::{self, Authorized, Gate};
 use super::claims;
-use super::credential::{credential, looks_signed};
+use super::credential::{Credential, credential, looks_signed};
+use super::dpop::ReplayKey;
 use super::introspection::Introspected;
 use super::jwt::{Candidate, is_jwt};
 use super::keys::KeySet;
 use super::policy::{Algorithm, Asking, Issuer, Policy, Route};
 use super::route::Routed;
+use super::sender::Sender;
 use super::time::UnixTime;
 use super::token::{AccessToken, SharedToken, TokenDigest};
-use crate::refusal::{Challenge, Reason, Refusal, Scheme, Schemes};
+use crate::refusal::{Challenge, Reason, Refusal, Scheme};
 
 /// What a decision needs from outside.
 #[derive(Debug, Clone)]
@@ -41,6 +43,14 @@ pub enum Ask {
         /// Whether an answer given before this request will do.
         remembered: bool,
     },
+    /// Is this the first use of a proof (RFC 9449 s11.1)? Asked last, and taken note of by the
+    /// asking: a proof that fails in any other way uses nothing up (DPOP-40).
+    FirstUse {
+        /// What its use is remembered under.
+        key: ReplayKey,
+        /// The last second in which it could be taken again.
+        until: UnixTime,
+    },
 }
 
 /// The answer to an [`Ask`] of the same name.
@@ -54,6 +64,8 @@ pub enum Answer {
     Remembered,
     /// What the issuer says.
     Introspected(Arc<Introspected>),
+    /// Whether it is the first.
+    FirstUse(bool),
 }
 
 /// Why there is no answer. Always a reason of class `Undecided` or `Local`: what we cannot know is
@@ -98,10 +110,18 @@ pub enum Step<B> {
 #[must_use]
 #[derive(Debug)]
 pub struct Pending<B> {
-    routed: Routed<B>,
-    policy: Arc<Policy>,
+    case: Case<B>,
     ask: Ask,
     evidence: Evidence,
+}
+
+/// A request on its way to a decision: its route, the policy in force there, and what its sender
+/// brought beside the token.
+#[derive(Debug)]
+struct Case<B> {
+    routed: Routed<B>,
+    policy: Arc<Policy>,
+    sender: Sender,
 }
 
 /// What is known of the token so far.
@@ -117,6 +137,8 @@ enum Evidence {
     Opaque(TokenDigest),
     /// Its signature and claims are good, and it would pass if its issuer still stands by it.
     Permitted(SharedToken),
+    /// It would pass if its proof is new.
+    Unused(SharedToken),
 }
 
 impl<B> Pending<B> {
@@ -139,8 +161,7 @@ impl<B> Pending<B> {
         trail: &mut Trail,
     ) -> Result<Step<B>, Refusal> {
         let Self {
-            routed,
-            policy,
+            case,
             ask,
             evidence,
         } = self;
@@ -148,51 +169,52 @@ impl<B> Pending<B> {
             (Ask::Recall(digest), Evidence::Presented(token), Answer::Recalled(known)) => {
                 match known {
                     Some(known) if known.digest() == digest => {
-                        verified(routed, policy, (known, token), now, trail)
+                        case.verified((known, token), now, trail)
                     }
                     Some(_) => Err(misanswered("another token was recalled")),
-                    None => unknown(routed, policy, token, now, trail),
+                    None => case.unknown(token, now, trail),
                 }
             }
             (Ask::Keys { .. }, Evidence::Candidate(candidate), Answer::Keys(keys)) => {
                 match read(&candidate, &keys) {
-                    Ok(token) => {
-                        let known = (token, candidate.into_token());
-                        remember(routed, policy, known, now, trail)
-                    }
-                    Err(refusal) => refused(routed, refusal, now),
+                    Ok(token) => case.remember((token, candidate.into_token()), now, trail),
+                    Err(refusal) => case.refused(refusal, now),
                 }
             }
             (Ask::Remember(..), Evidence::Verified(token, text), Answer::Remembered) => {
-                verified(routed, policy, (token, text), now, trail)
+                case.verified((token, text), now, trail)
             }
-            (Ask::Introspect { issuer, .. }, evidence, Answer::Introspected(said)) => {
-                let digest = match &evidence {
-                    Evidence::Opaque(digest) => Some(*digest),
-                    Evidence::Permitted(token) => Some(token.digest()),
-                    Evidence::Presented(_) | Evidence::Candidate(_) | Evidence::Verified(..) => {
-                        None
-                    }
-                };
-                if digest != Some(said.digest()) || said.issuer() != issuer.id {
-                    return Err(misanswered("the answer is about another token"));
+            (
+                Ask::Introspect { issuer, .. },
+                Evidence::Opaque(digest),
+                Answer::Introspected(said),
+            ) if said.digest() == digest && said.issuer() == issuer.id => match said.token() {
+                Ok(told) => case.permitted(told, now, trail),
+                Err(refusal) => case.refused(refusal, now),
+            },
+            (
+                Ask::Introspect { issuer, .. },
+                Evidence::Permitted(token),
+                Answer::Introspected(said),
+            ) if said.digest() == token.digest() && said.issuer() == issuer.id => {
+                match said.token() {
+                    Ok(told) => case.confirmed((&token, told), now, trail),
+                    Err(refusal) => case.refused(refusal, now),
                 }
-                let told = match said.token() {
-                    Ok(told) => told,
-                    Err(refusal) => return refused(routed, refusal, now),
-                };
-                match evidence {
-                    Evidence::Permitted(token) => {
-                        confirmed(routed, &policy, (&token, told), now, trail)
-                    }
-                    Evidence::Opaque(_)
-                    | Evidence::Presented(_)
-                    | Evidence::Candidate(_)
-                    | Evidence::Verified(..) => decided(routed, &policy, told, now, trail),
+            }
+            (Ask::FirstUse { .. }, Evidence::Unused(token), Answer::FirstUse(first)) => {
+                if first {
+                    case.decided(&token, now, trail)
+                } else {
+                    case.refused(Reason::ProofReplayed.into(), now)
                 }
             }
             (
-                Ask::Recall(_) | Ask::Keys { .. } | Ask::Remember(..) | Ask::Introspect { .. },
+                Ask::Recall(_)
+                | Ask::Keys { .. }
+                | Ask::Remember(..)
+                | Ask::Introspect { .. }
+                | Ask::FirstUse { .. },
                 _,
                 _,
             ) => Err(misanswered("the answer is to another question")),
@@ -200,7 +222,8 @@ impl<B> Pending<B> {
     }
 
     /// Goes on without an answer. A memory that does not work costs time and no more; without
-    /// keys, or what the issuer says, the request is refused as undecided, but on a route that is only observed.
+    /// keys, what the issuer says or whether a proof is new, the request is refused as undecided,
+    /// but on a route that is only observed.
     ///
     /// # Errors
     /// The reason of `why`, or as [`Pending::resume`].
@@ -213,12 +236,12 @@ impl<B> Pending<B> {
         let answer = match &self.ask {
             Ask::Recall(_) => Answer::Recalled(None),
             Ask::Remember(..) => Answer::Remembered,
-            Ask::Keys { .. } | Ask::Introspect { .. } => {
+            Ask::Keys { .. } | Ask::Introspect { .. } | Ask::FirstUse { .. } => {
                 let mut refusal = Refusal::because(why.reason, why.detail.clone());
                 if why.retry_after.is_some() {
                     refusal = refusal.advise(|advice| advice.retry_after = why.retry_after);
                 }
-                return refused(self.routed, refusal, now);
+                return self.case.refused(refusal, now);
             }
         };
         self.resume(answer, now, trail)
@@ -235,89 +258,247 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
         Gate::Guarded(routed, policy) => (routed, policy),
     };
     trail.policy = Some(Arc::clone(&policy));
-    match credential(&routed.inbound.head, routed.token_bytes) {
-        Ok(token) if !looks_signed(&token) => opaque(routed, policy, token, now, trail),
-        Ok(token) => Ok(Step::Ask(Box::new(Pending {
-            ask: Ask::Recall(token.digest()),
-            evidence: Evidence::Presented(token),
-            routed,
-            policy,
-        }))),
-        Err(refusal) => refused(routed, refusal, now),
+    let presented = credential(
+        &routed.inbound.head,
+        routed.token_bytes,
+        policy.binding.schemes(),
+    );
+    let Credential { scheme, token } = match presented {
+        Ok(credential) => credential,
+        Err(refusal) => return observed(routed, refusal, now),
+    };
+    let sender = match Sender::read(scheme, &token, &routed, &policy, now) {
+        Ok(sender) => sender,
+        Err(refusal) => {
+            return observed(routed, challenged(refusal, &policy, scheme), now);
+        }
+    };
+    let case = Case {
+        routed,
+        policy,
+        sender,
+    };
+    if looks_signed(&token) {
+        Ok(case.ask(Ask::Recall(token.digest()), Evidence::Presented(token)))
+    } else {
+        case.opaque(token, now, trail)
     }
 }
 
-/// The token is not remembered: its own words say whose keys to ask for.
-fn unknown<B>(
-    routed: Routed<B>,
-    policy: Arc<Policy>,
-    token: AccessToken,
-    now: UnixTime,
-    trail: &mut Trail,
-) -> Result<Step<B>, Refusal> {
-    if policy.opaque.is_some() && !is_jwt(token.expose()) {
-        return opaque(routed, policy, token, now, trail);
+impl<B> Case<B> {
+    fn ask(self, ask: Ask, evidence: Evidence) -> Step<B> {
+        Step::Ask(Box::new(Pending {
+            case: self,
+            ask,
+            evidence,
+        }))
     }
-    let issuers = policy
-        .issuers
-        .iter()
-        .filter_map(|id| routed.snapshot.issuer(*id));
-    let candidate = match Candidate::new(token, issuers) {
-        Ok(candidate) => candidate,
-        Err(refusal) => return refused(routed, refusal, now),
-    };
-    trail.issuer = Some(Arc::clone(candidate.issuer()));
-    Ok(Step::Ask(Box::new(Pending {
-        ask: Ask::Keys {
+
+    /// The token is not remembered: its own words say whose keys to ask for.
+    fn unknown(
+        self,
+        token: AccessToken,
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        if self.policy.opaque.is_some() && !is_jwt(token.expose()) {
+            return self.opaque(token, now, trail);
+        }
+        let issuers = self.policy.issuers.iter();
+        let issuers = issuers.filter_map(|id| self.routed.snapshot.issuer(*id));
+        let candidate = match Candidate::new(token, issuers) {
+            Ok(candidate) => candidate,
+            Err(refusal) => return self.refused(refusal, now),
+        };
+        trail.issuer = Some(Arc::clone(candidate.issuer()));
+        let ask = Ask::Keys {
             issuer: Arc::clone(candidate.issuer()),
             key_id: candidate.key_id().map(Into::into),
             algorithm: candidate.algorithm(),
-        },
-        evidence: Evidence::Candidate(Box::new(candidate)),
-        routed,
-        policy,
-    })))
-}
+        };
+        Ok(self.ask(ask, Evidence::Candidate(Box::new(candidate))))
+    }
 
-/// The token is opaque: the one issuer of the policy that introspects is asked. What no answer
-/// could save is refused before, so that it costs no call (INT-13).
-fn opaque<B>(
-    routed: Routed<B>,
-    policy: Arc<Policy>,
-    token: AccessToken,
-    now: UnixTime,
-    trail: &mut Trail,
-) -> Result<Step<B>, Refusal> {
-    let asked = policy.opaque.and_then(|id| {
-        let issuer = routed.snapshot.issuer(id)?;
-        Some((Arc::clone(issuer), issuer.introspection?))
-    });
-    let Some((issuer, rules)) = asked else {
-        let why = "the token is not three parts of base64url (RFC 7515 s3.1), and no issuer of the policy takes opaque ones";
-        return refused(routed, Refusal::because(Reason::TokenMalformed, why), now);
-    };
-    trail.issuer = Some(Arc::clone(&issuer));
-    let length = token.expose().len();
-    if length > rules.token_bytes {
-        let why = format!(
-            "the opaque token has {length} bytes of at most {} for issuer {}",
-            rules.token_bytes, issuer.name
-        );
-        return refused(routed, Refusal::because(Reason::TokenTooLarge, why), now);
-    }
-    if let Err(refusal) = authorize::sender(&routed, &policy, now) {
-        return refused(routed, refusal, now);
-    }
-    Ok(Step::Ask(Box::new(Pending {
-        evidence: Evidence::Opaque(token.digest()),
-        ask: Ask::Introspect {
+    /// The token is opaque: the one issuer of the policy that introspects is asked. What no answer
+    /// could save is refused before, so that it costs no call (INT-13).
+    fn opaque(
+        self,
+        token: AccessToken,
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        let asked = self.policy.opaque.and_then(|id| {
+            let issuer = self.routed.snapshot.issuer(id)?;
+            Some((Arc::clone(issuer), issuer.introspection?))
+        });
+        let Some((issuer, rules)) = asked else {
+            let why = "the token is not three parts of base64url (RFC 7515 s3.1), and no issuer of the policy takes opaque ones";
+            return self.refused(Refusal::because(Reason::TokenMalformed, why), now);
+        };
+        trail.issuer = Some(Arc::clone(&issuer));
+        let length = token.expose().len();
+        if length > rules.token_bytes {
+            let why = format!(
+                "the opaque token has {length} bytes of at most {} for issuer {}",
+                rules.token_bytes, issuer.name
+            );
+            return self.refused(Refusal::because(Reason::TokenTooLarge, why), now);
+        }
+        if let Err(refusal) = authorize::could_pass(&self.routed, &self.policy, &self.sender, now) {
+            return self.refused(refusal, now);
+        }
+        let digest = token.digest();
+        let ask = Ask::Introspect {
             issuer,
             token,
-            remembered: policy.introspection != Asking::Uncached,
-        },
-        routed,
-        policy,
-    })))
+            remembered: self.policy.introspection != Asking::Uncached,
+        };
+        self.proven(now, |case| Ok(case.ask(ask, Evidence::Opaque(digest))))
+    }
+
+    /// A token that ran out is not worth a place in the memory.
+    fn remember(
+        self,
+        (token, text): (SharedToken, AccessToken),
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        if now >= token.expires() {
+            return self.decided(&token, now, trail);
+        }
+        let ask = Ask::Remember(token.digest(), Arc::clone(&token));
+        Ok(self.ask(ask, Evidence::Verified(token, text)))
+    }
+
+    /// The token is good by itself. Where the policy or the issuer's settings say so, its issuer is
+    /// asked whether it still stands by it, if the request would pass otherwise: both must permit
+    /// (INT-14).
+    fn verified(
+        self,
+        (token, text): (SharedToken, AccessToken),
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        self.proven(now, |case| {
+            let issuer = case.routed.snapshot.issuer(token.issuer());
+            let always = || {
+                let rules = issuer.and_then(|issuer| issuer.introspection);
+                rules.is_some_and(|rules| rules.always)
+            };
+            let asked = case.policy.introspection != Asking::AsIssuer || always();
+            let Some(issuer) = issuer.filter(|_| asked).map(Arc::clone) else {
+                return case.permitted(&token, now, trail);
+            };
+            if case.passes(&token, now).is_err() {
+                return case.decided(&token, now, trail);
+            }
+            trail.issuer = Some(Arc::clone(&issuer));
+            trail.token = Some(Arc::clone(&token));
+            let ask = Ask::Introspect {
+                issuer,
+                token: text,
+                remembered: case.policy.introspection != Asking::Uncached,
+            };
+            Ok(case.ask(ask, Evidence::Permitted(token)))
+        })
+    }
+
+    /// A JWT about which its issuer was asked: the answer must permit as well, and be about the
+    /// same client and user.
+    fn confirmed(
+        self,
+        (token, told): (&SharedToken, &SharedToken),
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        let other_user = match (token.subject(), told.subject()) {
+            (Some(ours), Some(theirs)) => ours != theirs,
+            (None, _) | (_, None) => false,
+        };
+        if token.client_id() != told.client_id() || other_user {
+            let why = "the issuer's answer names another client or user than the token itself";
+            return self.refused(Refusal::because(Reason::IntrospectionUnfit, why), now);
+        }
+        match self.passes(told, now) {
+            Ok(()) => self.permitted(token, now, trail),
+            Err(refusal) => self.refused(refusal, now),
+        }
+    }
+
+    /// All is known of the token. A proof that would pass is used up now.
+    fn permitted(
+        self,
+        token: &SharedToken,
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        let Some(proof) = self.sender.proof() else {
+            return self.decided(token, now, trail);
+        };
+        let ask = Ask::FirstUse {
+            key: proof.replay_key(),
+            until: proof.until(&self.policy.proofs),
+        };
+        if self.passes(token, now).is_err() {
+            return self.decided(token, now, trail);
+        }
+        trail.issuer = self.routed.snapshot.issuer(token.issuer()).map(Arc::clone);
+        trail.token = Some(Arc::clone(token));
+        Ok(self.ask(ask, Evidence::Unused(Arc::clone(token))))
+    }
+
+    fn decided(
+        self,
+        token: &SharedToken,
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        let Self {
+            routed,
+            policy,
+            sender,
+        } = self;
+        trail.issuer = routed.snapshot.issuer(token.issuer()).map(Arc::clone);
+        trail.token = Some(Arc::clone(token));
+        match authorize::decide(routed, &policy, (token, &sender), now, trail) {
+            Ok(authorized) => Ok(Step::Done(Box::new(authorized))),
+            Err((routed, refusal)) => {
+                observed(routed, challenged(refusal, &policy, sender.scheme()), now)
+            }
+        }
+    }
+
+    fn passes(&self, token: &SharedToken, now: UnixTime) -> Result<(), Refusal> {
+        authorize::passes(&self.routed, &self.policy, (token, &self.sender), now)
+    }
+
+    /// Goes on once the signature of the proof, where there is one, was found good.
+    fn proven(
+        self,
+        now: UnixTime,
+        then: impl FnOnce(Self) -> Result<Step<B>, Refusal>,
+    ) -> Result<Step<B>, Refusal> {
+        let Self {
+            routed,
+            policy,
+            sender,
+        } = self;
+        let scheme = sender.scheme();
+        match sender.proven() {
+            Ok(sender) => then(Self {
+                routed,
+                policy,
+                sender,
+            }),
+            Err(refusal) => observed(routed, challenged(refusal, &policy, scheme), now),
+        }
+    }
+
+    /// The end of a request that its policy does not let pass.
+    fn refused(self, refusal: Refusal, now: UnixTime) -> Result<Step<B>, Refusal> {
+        let refusal = challenged(refusal, &self.policy, self.sender.scheme());
+        observed(self.routed, refusal, now)
+    }
 }
 
 fn read(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal> {
@@ -325,118 +506,20 @@ fn read(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal> {
     claims::read(&signed, candidate.issuer(), candidate.digest()).map(Arc::new)
 }
 
-/// A token that ran out is not worth a place in the memory.
-fn remember<B>(
-    routed: Routed<B>,
-    policy: Arc<Policy>,
-    (token, text): (SharedToken, AccessToken),
-    now: UnixTime,
-    trail: &mut Trail,
-) -> Result<Step<B>, Refusal> {
-    if now >= token.expires() {
-        return decided(routed, &policy, &token, now, trail);
-    }
-    Ok(Step::Ask(Box::new(Pending {
-        ask: Ask::Remember(token.digest(), Arc::clone(&token)),
-        evidence: Evidence::Verified(token, text),
-        routed,
-        policy,
-    })))
-}
-
-/// The token is good by itself. Where the policy or the issuer's settings say so, its issuer is
-/// asked whether it still stands by it, if the request would pass otherwise: both must permit
-/// (INT-14).
-fn verified<B>(
-    routed: Routed<B>,
-    policy: Arc<Policy>,
-    (token, text): (SharedToken, AccessToken),
-    now: UnixTime,
-    trail: &mut Trail,
-) -> Result<Step<B>, Refusal> {
-    let issuer = routed.snapshot.issuer(token.issuer());
-    let always = || {
-        let rules = issuer.and_then(|issuer| issuer.introspection);
-        rules.is_some_and(|rules| rules.always)
-    };
-    let asked = policy.introspection != Asking::AsIssuer || always();
-    let Some(issuer) = issuer.filter(|_| asked).map(Arc::clone) else {
-        return decided(routed, &policy, &token, now, trail);
-    };
-    if authorize::passes(&routed, &policy, &token, now).is_err() {
-        return decided(routed, &policy, &token, now, trail);
-    }
-    trail.issuer = Some(Arc::clone(&issuer));
-    trail.token = Some(Arc::clone(&token));
-    Ok(Step::Ask(Box::new(Pending {
-        ask: Ask::Introspect {
-            issuer,
-            token: text,
-            remembered: policy.introspection != Asking::Uncached,
-        },
-        evidence: Evidence::Permitted(token),
-        routed,
-        policy,
-    })))
-}
-
-/// A JWT about which its issuer was asked: the answer must permit as well, and be about the same
-/// client and user.
-fn confirmed<B>(
-    routed: Routed<B>,
-    policy: &Policy,
-    (token, told): (&SharedToken, &SharedToken),
-    now: UnixTime,
-    trail: &mut Trail,
-) -> Result<Step<B>, Refusal> {
-    let other_user = match (token.subject(), told.subject()) {
-        (Some(ours), Some(theirs)) => ours != theirs,
-        (None, _) | (_, None) => false,
-    };
-    if token.client_id() != told.client_id() || other_user {
-        let why = "the issuer's answer names another client or user than the token itself";
-        return refused(
-            routed,
-            Refusal::because(Reason::IntrospectionUnfit, why),
-            now,
-        );
-    }
-    match authorize::passes(&routed, policy, told, now) {
-        Ok(()) => decided(routed, policy, token, now, trail),
-        Err(refusal) => refused(routed, refusal, now),
-    }
-}
-
-fn decided<B>(
-    routed: Routed<B>,
-    policy: &Policy,
-    token: &SharedToken,
-    now: UnixTime,
-    trail: &mut Trail,
-) -> Result<Step<B>, Refusal> {
-    trail.issuer = routed.snapshot.issuer(token.issuer()).map(Arc::clone);
-    trail.token = Some(Arc::clone(token));
-    match authorize::decide(routed, policy, token, now, trail) {
-        Ok(authorized) => Ok(Step::Done(Box::new(authorized))),
-        Err((routed, refusal)) => refused(routed, refusal, now),
-    }
-}
-
-/// The end of a request that its policy does not let pass.
-fn refused<B>(routed: Routed<B>, refusal: Refusal, now: UnixTime) -> Result<Step<B>, Refusal> {
-    authorize::observe(routed, challenged(refusal), now)
-        .map(|authorized| Step::Done(Box::new(authorized)))
+/// A refusal, but on a route that is only observed.
+fn observed<B>(routed: Routed<B>, refusal: Refusal, now: UnixTime) -> Result<Step<B>, Refusal> {
+    authorize::observe(routed, refusal, now).map(|authorized| Step::Done(Box::new(authorized)))
 }
 
 /// Says which schemes the route takes, and that the error is of the one that the client used.
-fn challenged(refusal: Refusal) -> Refusal {
+fn challenged(refusal: Refusal, policy: &Policy, used: Scheme) -> Refusal {
     let silent = refusal
         .advice()
         .is_none_or(|advice| advice.schemes.is_empty());
     if matches!(refusal.reason().spec().challenge, Challenge::Error(_)) && silent {
         refusal.advise(|advice| {
-            advice.schemes = Schemes::BEARER;
-            advice.used = Some(Scheme::Bearer);
+            advice.schemes = policy.binding.schemes();
+            advice.used = Some(used);
         })
     } else {
         refusal

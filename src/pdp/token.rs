@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::dpop::KeyThumbprint;
 use super::peer::Thumbprint;
 use super::policy::IssuerId;
 use super::time::UnixTime;
@@ -54,9 +55,9 @@ pub struct Confirmation {
     /// `x5t#S256`: the sender's certificate (RFC 8705 s3.1). `Some(None)` is a member that is no
     /// thumbprint, which no certificate can match.
     pub certificate: Option<Option<Thumbprint>>,
-    /// `jkt`: the sender's DPoP key (RFC 9449 s6.1) is named. Nothing here proves one yet, so a
-    /// token that carries it is refused everywhere.
-    pub key: bool,
+    /// `jkt`: the sender's DPoP key (RFC 9449 s6.1). `Some(None)` is a member that is no
+    /// thumbprint, which no key can match.
+    pub key: Option<Option<KeyThumbprint>>,
     /// Whether any other member stands there.
     pub other: bool,
 }

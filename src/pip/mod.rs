@@ -27,6 +27,7 @@ use self::introspect::{IntrospectionStatus, Introspector, Revoked};
 use self::jwks::Plane;
 use crate::pdp::{Answer, Ask, Issuer, IssuerId, Peer, Unavailable, UnixTime};
 use crate::refusal::Reason;
+use crate::replay::Replay;
 use crate::telemetry::Metrics;
 
 /// Where and how the keys of one issuer are had.
@@ -99,6 +100,7 @@ pub struct Pip {
     tokens: Tokens,
     generations: Arc<AtomicU64>,
     introspection: introspect::Common,
+    replay: Arc<Replay>,
     metrics: Arc<Metrics>,
 }
 
@@ -125,6 +127,7 @@ impl Pip {
             planes: ArcSwap::from_pointee(HashMap::new()),
             tokens: Tokens::new(),
             generations: Arc::new(AtomicU64::new(1)),
+            replay: Replay::new(Arc::clone(&metrics)),
             introspection: introspect::Common {
                 runtime: introspection,
                 answers: Arc::new(Answers::new()),
@@ -193,8 +196,8 @@ impl Pip {
     /// `client`: whom a fetch on demand is charged to.
     ///
     /// # Errors
-    /// `keys_unavailable`, `introspection_unavailable`, `introspection_unfit` where it cannot be
-    /// known at present.
+    /// `keys_unavailable`, `introspection_unavailable`, `introspection_unfit`, `replay_unavailable`
+    /// where it cannot be known at present.
     pub async fn answer(
         &self,
         ask: &Ask,
@@ -236,6 +239,10 @@ impl Pip {
                 self.tokens.remember(digest, Arc::clone(token), now);
                 Ok(Answer::Remembered)
             }
+            Ask::FirstUse { key, until } => {
+                let first = self.replay.first_use(*key, *until, now)?;
+                Ok(Answer::FirstUse(first))
+            }
             Ask::Introspect {
                 issuer,
                 token,
@@ -275,11 +282,19 @@ impl Pip {
         dropped
     }
 
+    /// Where the use of proofs is remembered.
+    #[must_use]
+    pub const fn replay(&self) -> &Arc<Replay> {
+        &self.replay
+    }
+
     /// How each issuer stands, by name.
     #[must_use]
     pub fn status(&self, now: UnixTime) -> Vec<IssuerStatus> {
         let held = i64::try_from(self.tokens.len()).unwrap_or(i64::MAX);
         self.metrics.token_cache().entries.set(held);
+        let used = i64::try_from(self.replay.len()).unwrap_or(i64::MAX);
+        self.metrics.replay().entries.set(used);
         let (active, inactive) = self.introspection.answers.len();
         let answers = self.metrics.introspection_cache();
         answers

@@ -8,6 +8,8 @@ pub enum Scheme {
     /// `Bearer` (RFC 6750), here always with a token bound to the certificate (RFC 8705)
     /// unless a policy says that an unbound one may pass.
     Bearer,
+    /// `DPoP` (RFC 9449 s7.1), with a token bound to a key and a proof of that key.
+    Dpop,
 }
 
 impl Scheme {
@@ -16,31 +18,60 @@ impl Scheme {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Bearer => "Bearer",
+            Self::Dpop => "DPoP",
         }
+    }
+
+    /// The scheme of this name, which has no case (RFC 9110 s11.1).
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Bearer, Self::Dpop]
+            .into_iter()
+            .find(|scheme| name.eq_ignore_ascii_case(scheme.name()))
     }
 }
 
 /// A set of schemes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Schemes {
-    bearer: bool,
+    /// Whether `Bearer` is in it.
+    pub bearer: bool,
+    /// Whether `DPoP` is in it.
+    pub dpop: bool,
 }
 
 impl Schemes {
     /// The set that holds `Bearer` alone.
-    pub const BEARER: Self = Self { bearer: true };
+    pub const BEARER: Self = Self {
+        bearer: true,
+        dpop: false,
+    };
 
     /// The schemes in the order in which they are offered.
     pub fn iter(self) -> impl Iterator<Item = Scheme> {
-        self.bearer.then_some(Scheme::Bearer).into_iter()
+        let bearer = self.bearer.then_some(Scheme::Bearer);
+        let dpop = self.dpop.then_some(Scheme::Dpop);
+        bearer.into_iter().chain(dpop)
+    }
+
+    /// Whether this one is in it.
+    #[must_use]
+    pub const fn has(self, scheme: Scheme) -> bool {
+        match scheme {
+            Scheme::Bearer => self.bearer,
+            Scheme::Dpop => self.dpop,
+        }
     }
 
     /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        !self.bearer
+        !self.bearer && !self.dpop
     }
 }
+
+/// What a DPoP proof may be signed with, as challenges say it (RFC 9449 s7.1; DPOP-31).
+pub const PROOF_ALGORITHMS: &str = "PS256 ES256 EdDSA Ed25519";
 
 /// The values of the `WWW-Authenticate` lines of a refusal, one a scheme (RFC 9449 s7.2); none
 /// where its row has no challenge.
@@ -61,7 +92,7 @@ pub fn challenges(refusal: &Refusal) -> impl Iterator<Item = String> + use<> {
         Challenge::None => Vec::new(),
         Challenge::Bare => schemes
             .iter()
-            .map(|scheme| scheme.name().to_owned())
+            .map(|scheme| offered(scheme, advice))
             .collect(),
         Challenge::Error(error) => schemes
             .iter()
@@ -70,12 +101,33 @@ pub fn challenges(refusal: &Refusal) -> impl Iterator<Item = String> + use<> {
                 if used {
                     with_error(scheme, error, advice)
                 } else {
-                    scheme.name().to_owned()
+                    offered(scheme, advice)
                 }
             })
             .collect(),
     };
     lines.into_iter()
+}
+
+/// A challenge without an error.
+fn offered(scheme: Scheme, advice: &Advice) -> String {
+    let mut line = scheme.name().to_owned();
+    let mut separator = " ";
+    for (name, value) in always(scheme, advice) {
+        line.push_str(separator);
+        line.push_str(&format!("{name}=\"{value}\""));
+        separator = ", ";
+    }
+    line
+}
+
+/// The parameters that every challenge of a scheme has.
+fn always(scheme: Scheme, advice: &Advice) -> impl Iterator<Item = (&'static str, &str)> {
+    let algorithms = (scheme == Scheme::Dpop).then_some(("algs", PROOF_ALGORITHMS));
+    let metadata = advice.resource_metadata.as_deref();
+    algorithms
+        .into_iter()
+        .chain(metadata.map(|url| ("resource_metadata", url)))
 }
 
 fn with_error(scheme: Scheme, error: &str, advice: &Advice) -> String {
@@ -88,6 +140,9 @@ fn with_error(scheme: Scheme, error: &str, advice: &Advice) -> String {
     }
     if let Some(max_age) = advice.max_age {
         parameter(&mut line, "max_age", &max_age.as_secs().to_string());
+    }
+    for (name, value) in always(scheme, advice) {
+        parameter(&mut line, name, value);
     }
     line
 }

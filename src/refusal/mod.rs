@@ -10,7 +10,7 @@ mod challenge;
 mod reason;
 pub mod table;
 
-pub use challenge::{Scheme, Schemes, challenges};
+pub use challenge::{PROOF_ALGORITHMS, Scheme, Schemes, challenges};
 pub use reason::{Challenge, Class, CloseReason, ErrorStatus, Reason, Spec};
 
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Advice {
     pub max_age: Option<Duration>,
     /// The methods that the path has (`Allow`, RFC 9110 s10.2.1), for 405 only.
     pub allow: Vec<Box<str>>,
+    /// Where the metadata of this resource are (RFC 9728 s5.1).
+    pub resource_metadata: Option<std::sync::Arc<str>>,
     /// When to come back (`Retry-After`, RFC 9110 s10.2.3); rows of class `Undecided` have a default.
     pub retry_after: Option<Duration>,
 }

@@ -1,7 +1,9 @@
 //! What loads, and what it loads as.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis::pdp::dpop::NonceRule;
 use portcullis::pdp::policy::{Access, Algorithm};
 use portcullis::pip::KeySource;
 use portcullis::pip::introspect::Endpoint;
@@ -54,15 +56,30 @@ fn the_bench_loads() {
 }
 
 #[test]
-fn later_parts_of_the_kit_are_refused_by_name() {
-    let problems = load(&bench().join("kit/pep.toml")).unwrap_err();
-    assert!(said(&problems).contains("DPoP"), "{}", said(&problems));
-    for problem in &problems {
-        assert!(
-            problem.wrong.ends_with("is not supported by this version"),
-            "{problem}"
-        );
-    }
+fn dpop_is_read_as_written() {
+    let checked = load(&bench().join("kit/pep.toml")).unwrap_or_else(|p| panic!("{}", said(&p)));
+    assert_eq!(checked.replay.entries, 1_000_000);
+    assert_eq!(checked.nonces.lifetime, Duration::from_secs(120));
+    assert!(checked.nonces.keys.is_none(), "the process makes its own");
+    let table = &checked.snapshot.tables[0];
+    assert!(table.origins.is_some());
+    let policy = |name: &str| {
+        let route = table.routes().find(|route| &*route.name == name).unwrap();
+        match &route.access {
+            Access::Policy(policy) => Arc::clone(policy),
+            Access::Open => panic!("{name} is open"),
+        }
+    };
+    let (usual, nonce, bearer) = (policy("vault"), policy("nonce"), policy("bearer"));
+    assert!(
+        usual.binding.mtls && usual.binding.dpop && !usual.binding.none,
+        "of fapi2"
+    );
+    assert_eq!(usual.proofs.nonce, NonceRule::Off);
+    assert_eq!(usual.proofs.age, Duration::from_secs(60));
+    assert_eq!(usual.proofs.ahead, Duration::from_secs(10));
+    assert_eq!(nonce.proofs.nonce, NonceRule::Required);
+    assert!(bearer.binding.none);
 }
 
 #[test]
@@ -178,7 +195,7 @@ fn what_is_printed_loads_as_the_same() {
     let second = good(first.print());
     assert_eq!(first.print(), second.print());
     assert!(
-        first.print().contains("# binding = [\"mtls\"]"),
+        first.print().contains("# binding = [\"mtls\", \"dpop\"]"),
         "{}",
         first.print()
     );

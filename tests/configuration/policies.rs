@@ -53,7 +53,7 @@ fn a_key_replaces_the_inherited_one_whole_and_tables_go_by_member() {
     let it = effective(r#"{ extends = "payments", scopes = ["refunds"] }"#);
     assert!(it.contains("scopes = [\"refunds\"]"), "{it}");
     assert!(it.contains("acr = [\"urn:bank:acr:sca\"]"), "{it}");
-    assert!(it.contains("binding = [\"mtls\"]"), "{it}");
+    assert!(it.contains("binding = [\"mtls\", \"dpop\"]"), "{it}");
     let text = format!(
         "policies = \"members\"\n{MINIMAL}\n[[route]]\nname = \"it\"\npath = \"/\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {{ extends = \"base\", claims = {{ b = {{ equals = 2 }} }} }}\n"
     );
@@ -70,7 +70,7 @@ fn a_key_replaces_the_inherited_one_whole_and_tables_go_by_member() {
 fn without_extends_it_is_fapi2() {
     let it = effective(r#"{ scopes = ["a"] }"#);
     assert!(it.trim_start().starts_with("fapi2"), "{it}");
-    assert!(it.contains("binding = [\"mtls\"]"), "{it}");
+    assert!(it.contains("binding = [\"mtls\", \"dpop\"]"), "{it}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use portcullis::pdp::dpop::{NonceKeys, NonceRule, Origins, Rules};
 use portcullis::pdp::introspection::{Introspected, Question, SignedAnswer, Unfit};
 use portcullis::pdp::keys::KeySet;
 use portcullis::pdp::policy::{
@@ -72,6 +73,18 @@ pub(crate) struct Case {
     /// The key set of `main`: `main`, `single`, `same-kid`, `without-es`, `unavailable`.
     pub(crate) keys: String,
 
+    /// Changes to the header of the proof `{proof}`, which a second client's key signs, and to its
+    /// claims; `@jwk:es` and the like are the public halves of keys.
+    pub(crate) proof_header: toml::Table,
+    pub(crate) proof_claims: toml::Table,
+    /// Which key signs the proof; as `key`.
+    pub(crate) proof_key: String,
+    /// The text of the proof, in which `{header}`, `{claims}` and `{signature}` stand for its parts.
+    pub(crate) proof: String,
+    /// Whether the proof was used before; or that this cannot be known.
+    pub(crate) used: Option<String>,
+    /// How often it was asked whether the proof is new.
+    pub(crate) uses: Option<usize>,
     /// Changes to what the issuer says of an opaque token, or of a JWT: the members of the base
     /// claims, and `active`.
     pub(crate) answer: toml::Table,
@@ -116,6 +129,12 @@ impl Default for Case {
             key: "es".to_owned(),
             token: "{header}.{claims}.{signature}".to_owned(),
             keys: "main".to_owned(),
+            proof_header: toml::Table::new(),
+            proof_claims: toml::Table::new(),
+            proof_key: "ed".to_owned(),
+            proof: "{header}.{claims}.{signature}".to_owned(),
+            used: None,
+            uses: None,
             answer: toml::Table::new(),
             raw_answer: None,
             introspection: "plain".to_owned(),
@@ -155,6 +174,8 @@ pub(crate) struct PolicyChange {
     pub(crate) opaque: bool,
     /// `always` or `uncached`.
     pub(crate) introspection: Option<String>,
+    /// `accepted` or `required`.
+    pub(crate) nonce: Option<String>,
 }
 
 /// How a decision ended.
@@ -178,6 +199,8 @@ pub(crate) struct Decided {
     pub(crate) trail: Trail,
     /// What the machine wanted remembered.
     pub(crate) remembered: Option<SharedToken>,
+    /// How often it was asked whether the proof is new.
+    pub(crate) uses: usize,
     /// How often the issuer was asked about the token, and whether a remembered answer would do.
     pub(crate) asked: Vec<bool>,
 }
@@ -187,6 +210,7 @@ pub(crate) struct Decided {
 pub(crate) struct Traces {
     remembered: Option<SharedToken>,
     asked: Vec<bool>,
+    uses: usize,
 }
 
 pub(crate) struct World {
@@ -199,6 +223,9 @@ pub(crate) struct World {
     sets: BTreeMap<&'static str, Arc<KeySet>>,
     second: Arc<KeySet>,
     issuers: Vec<Arc<Issuer>>,
+    nonces: Arc<NonceKeys>,
+    /// Public halves, without names.
+    jwks: BTreeMap<&'static str, Value>,
 }
 
 /// A request that can be made again and again.
@@ -237,6 +264,20 @@ impl World {
             json!({"kty": "RSA", "kid": kid, "n": BASE64.encode(&components.n),
                    "e": BASE64.encode(&components.e)})
         };
+        let bare = |jwk: Value| {
+            let Value::Object(mut members) = jwk else {
+                panic!("a key is an object");
+            };
+            for name in ["kid", "use", "alg"] {
+                members.remove(name);
+            }
+            Value::Object(members)
+        };
+        let jwks = BTreeMap::from([
+            ("es", bare(ec_jwk("es"))),
+            ("ps", bare(rsa_jwk("ps"))),
+            ("ed", bare(ed_jwk("ed"))),
+        ]);
         let main = [Algorithm::Es256, Algorithm::Ps256, Algorithm::EdDsa];
         let set = |keys: Value, algorithms: &[Algorithm]| {
             let text = json!({ "keys": keys }).to_string();
@@ -312,6 +353,10 @@ impl World {
             sets,
             second,
             issuers: vec![Arc::new(issuer(0, "main")), Arc::new(legacy)],
+            jwks,
+            nonces: Arc::new(
+                NonceKeys::new(&[7; 32], None, Duration::from_secs(120)).expect("keys of nonces"),
+            ),
         }
     }
 
@@ -355,6 +400,11 @@ impl World {
                 decided.asked.len()
             ));
         }
+        if let Some(times) = case.uses
+            && decided.uses != times
+        {
+            return Err(format!("it was asked {} times for the proof", decided.uses));
+        }
         let uncached = case.policy.introspection.as_deref() == Some("uncached");
         if decided.asked.contains(&uncached) {
             return Err("a remembered answer is not taken as the policy says".to_owned());
@@ -370,8 +420,21 @@ impl World {
             Outcome::Refused(refusal) => {
                 let lines: Vec<_> = challenges(refusal).collect();
                 let status = refusal.reason().spec().status.code();
-                if (status == 401) != (lines.len() == 1) && status != 400 && status != 403 {
+                if (status == 401) == lines.is_empty() && status != 400 && status != 403 {
                     return Err(format!("status {status} with challenges {lines:?}"));
+                }
+                // RFC 9449 s7.2: one line a scheme, the error on that which was used.
+                let of = |scheme: &str| lines.iter().filter(|l| l.starts_with(scheme)).count();
+                let errors = lines.iter().filter(|line| line.contains("error=")).count();
+                if of("Bearer") > 1 || of("DPoP") > 1 || (status == 401 && errors > 1) {
+                    return Err(format!("challenges {lines:?}"));
+                }
+                let dpop = case.authorization.starts_with("DPoP");
+                if status == 401
+                    && errors == 1
+                    && dpop != lines.iter().any(|l| l.starts_with("DPoP error"))
+                {
+                    return Err(format!("the error is of the other scheme: {lines:?}"));
                 }
                 if let Some(expected) = &case.challenge
                     && lines != [expected.as_str()]
@@ -426,6 +489,7 @@ impl World {
             trail,
             remembered: traces.remembered,
             asked: traces.asked,
+            uses: traces.uses,
         }
     }
 
@@ -451,7 +515,7 @@ impl World {
     ) -> Result<Box<Authorized<()>>, Refusal> {
         let now = UnixTime::from_secs(NOW.saturating_add_signed(case.clock));
         let mut step = begin(routed, now, trail)?;
-        for _ in 0..5 {
+        for _ in 0..6 {
             let pending = match step {
                 Step::Done(permit) => return Ok(permit),
                 Step::Ask(pending) => pending,
@@ -475,6 +539,23 @@ impl World {
                     assert_eq!(*digest, token.digest());
                     traces.remembered = Some(Arc::clone(token));
                     Answer::Remembered
+                }
+                Ask::FirstUse { until, .. } => {
+                    traces.uses += 1;
+                    assert!(*until >= now, "a proof that can be taken is kept");
+                    match case.used.as_deref() {
+                        None => Answer::FirstUse(true),
+                        Some("yes") => Answer::FirstUse(false),
+                        Some(_) => {
+                            let why = Unavailable {
+                                reason: Reason::ReplayUnavailable,
+                                detail: "no room".into(),
+                                retry_after: None,
+                            };
+                            step = pending.unanswered(&why, now, trail)?;
+                            continue;
+                        }
+                    }
                 }
                 Ask::Introspect {
                     issuer,
@@ -557,6 +638,7 @@ impl World {
         let mut members = self.base_claims(&Case::default());
         members.insert("active".to_owned(), true.into());
         change(&mut members, &case.answer);
+        self.name_key(&mut members);
         let plain = Value::Object(members.clone()).to_string();
         let plain = case.raw_answer.clone().unwrap_or(plain);
         match case.introspection.as_str() {
@@ -645,9 +727,10 @@ impl World {
                 request = request.header("authorization", field.replace("{token}", &token));
             }
         }
+        let proof = self.proof(case);
         for (name, value) in &case.headers {
             for value in value.split('\n') {
-                request = request.header(name, value);
+                request = request.header(name, value.replace("{proof}", &proof));
             }
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
@@ -709,9 +792,11 @@ impl World {
             4096,
             vec![(pattern, Arc::new(route))],
         );
+        let origins = Origins::new(&["https://api.bank.example"]).expect("origins");
         Arc::new(Snapshot {
             generation: 1,
-            tables: vec![table.expect("a table")],
+            nonces: Some(Arc::clone(&self.nonces)),
+            tables: vec![table.expect("a table").with_origins(origins)],
             issuers: self
                 .issuers
                 .iter()
@@ -755,6 +840,51 @@ impl World {
             .replace("{signature}", &signature)
     }
 
+    /// A proof as the case says.
+    fn proof(&self, case: &Case) -> String {
+        let token = self.token(case);
+        let mut header = Map::new();
+        header.insert("typ".to_owned(), "dpop+jwt".into());
+        header.insert("alg".to_owned(), "EdDSA".into());
+        header.insert("jwk".to_owned(), self.jwks["ed"].clone());
+        self.change_keys(&mut header, &case.proof_header);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+        let base = json!({
+            "jti": "p-1", "htm": case.method, "iat": NOW,
+            "htu": format!("https://api.bank.example{}", case.target.split('?').next().expect("a path")),
+            "ath": BASE64.encode(digest.as_ref()),
+        });
+        let Value::Object(mut claims) = base else {
+            panic!("claims are an object");
+        };
+        if case.proof_claims.get("nonce").and_then(toml::Value::as_str) == Some("@good") {
+            let nonce = self.nonces.fresh(UnixTime::from_secs(NOW));
+            claims.insert("nonce".to_owned(), (*nonce).into());
+        } else {
+            change(&mut claims, &case.proof_claims);
+        }
+        let header = BASE64.encode(Value::Object(header).to_string());
+        let claims = BASE64.encode(Value::Object(claims).to_string());
+        let message = format!("{header}.{claims}");
+        let signature = BASE64.encode(self.sign(&case.proof_key, message.as_bytes()));
+        case.proof
+            .replace("{header}", &header)
+            .replace("{claims}", &claims)
+            .replace("{signature}", &signature)
+            .replace("{token}", &token)
+    }
+
+    /// [`change`], with keys.
+    fn change_keys(&self, members: &mut Map<String, Value>, by: &toml::Table) {
+        change(members, by);
+        for value in members.values_mut() {
+            let key = value.as_str().and_then(|text| text.strip_prefix("jwk:"));
+            if let Some(key) = key {
+                *value = self.jwks[key].clone();
+            }
+        }
+    }
+
     pub(crate) fn base_claims(&self, case: &Case) -> Map<String, Value> {
         let base = json!({
             "iss": "https://main.as.bank.example",
@@ -771,7 +901,22 @@ impl World {
             panic!("claims are an object");
         };
         change(&mut claims, &case.claims);
+        self.name_key(&mut claims);
         claims
+    }
+
+    /// `jkt:…` in `cnf` becomes the thumbprint of that key (RFC 7638 s3).
+    fn name_key(&self, claims: &mut Map<String, Value>) {
+        let Some(jkt) = claims.get_mut("cnf").and_then(|cnf| cnf.get_mut("jkt")) else {
+            return;
+        };
+        let Some(key) = jkt.as_str().and_then(|text| text.strip_prefix("jkt:")) else {
+            return;
+        };
+        // serde_json sorts members by name, as the thumbprint wants them.
+        let text = self.jwks[key].to_string();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        *jkt = BASE64.encode(digest.as_ref()).into();
     }
 
     fn sign(&self, key: &str, message: &[u8]) -> Vec<u8> {
@@ -841,6 +986,8 @@ fn to_json(value: &toml::Value) -> Value {
             Some("null") => Value::Null,
             Some(rest) => match rest.strip_prefix("x5t:") {
                 Some(name) => (*certificate(name).thumbprint_text).into(),
+                // Of keys, which the world holds: it puts them in itself.
+                None if rest.starts_with("jwk:") || rest.starts_with("jkt:") => rest.into(),
                 None => {
                     let offset: i64 = rest.parse().expect("seconds from now");
                     NOW.saturating_add_signed(offset).into()
@@ -906,6 +1053,17 @@ fn policy(name: &str, change: &PolicyChange) -> Policy {
             None => vec![IssuerId(0)],
         },
         audience: change.audience.clone(),
+        proofs: Rules {
+            age: Duration::from_secs(60),
+            ahead: Duration::from_secs(10),
+            nonce: match change.nonce.as_deref() {
+                None => NonceRule::Off,
+                Some("accepted") => NonceRule::Accepted,
+                Some("required") => NonceRule::Required,
+                Some(other) => panic!("no nonce rule {other}"),
+            },
+            algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
+        },
         opaque: change.opaque.then_some(IssuerId(0)),
         introspection: match change.introspection.as_deref() {
             None => Asking::AsIssuer,
@@ -915,6 +1073,7 @@ fn policy(name: &str, change: &PolicyChange) -> Policy {
         },
         binding: Binding {
             mtls: binding.is_none() || has("mtls"),
+            dpop: has("dpop"),
             none: has("none"),
         },
         scopes: change

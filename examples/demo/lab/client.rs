@@ -484,6 +484,14 @@ impl Answer {
         all.first().copied()
     }
 
+    /// The one challenge that names an error. Panics where there are several.
+    pub(crate) fn challenge(&self) -> Option<&str> {
+        let mut errors = self.all("www-authenticate");
+        errors.retain(|line| line.contains("error="));
+        assert!(errors.len() < 2, "more than one error: {errors:?}");
+        errors.first().copied()
+    }
+
     /// Every value of a field.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         self.head

@@ -9,8 +9,8 @@ fn judged(target: &str, fields: &[&str]) -> Result<String, Reason> {
     let mut all = vec![("host", "a")];
     all.extend(fields.iter().map(|value| ("authorization", *value)));
     let head = head("GET", target, &all).expect("a good head");
-    match credential(&head, 100) {
-        Ok(token) => Ok(token.expose().to_owned()),
+    match credential(&head, 100, Schemes::BEARER) {
+        Ok(credential) => Ok(credential.token.expose().to_owned()),
         Err(refusal) => Err(refusal.reason()),
     }
 }
@@ -152,7 +152,9 @@ fn forms_and_cookies_are_not_looked_at() {
     ];
     let head = head("GET", "/", &cookie).unwrap();
     assert_eq!(
-        credential(&head, 100).unwrap_err().reason(),
+        credential(&head, 100, Schemes::BEARER)
+            .unwrap_err()
+            .reason(),
         Reason::TokenMissing
     );
 }
@@ -169,7 +171,7 @@ fn no_refusal_repeats_the_token() {
         format!("Bearer a.b.{}", secret.repeat(20)),
     ] {
         let head = head("GET", "/", &[("host", "a"), ("authorization", &field)]).unwrap();
-        let refusal = credential(&head, 100).unwrap_err();
+        let refusal = credential(&head, 100, Schemes::BEARER).unwrap_err();
         assert!(!format!("{refusal:?}").contains(secret));
     }
 }
@@ -181,7 +183,7 @@ fn challenges_name_the_error_only_where_a_bearer_token_came() {
         let mut all = vec![("host", "a")];
         all.extend(fields);
         let head = head("GET", "/", &all).unwrap();
-        crate::refusal::challenges(&credential(&head, 100).unwrap_err()).collect()
+        crate::refusal::challenges(&credential(&head, 100, Schemes::BEARER).unwrap_err()).collect()
     };
     assert_eq!(lines(&[]), ["Bearer"]);
     assert_eq!(lines(&[("authorization", "Basic x")]), ["Bearer"]);

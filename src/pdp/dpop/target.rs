@@ -28,7 +28,8 @@ impl TargetUri {
             Some(at) => rest.split_at_checked(at)?,
             None => (rest, "/"),
         };
-        let authority = Authority::parse(authority)?;
+        // One trailing dot is taken off, so a host that still has one has an empty label.
+        let authority = Authority::parse(authority).filter(|found| !found.host.ends_with('.'))?;
         Some(Self {
             authority: Authority {
                 port: authority.port.filter(|port| *port != 443),

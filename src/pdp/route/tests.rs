@@ -588,6 +588,7 @@ fn walk(
     standing: Option<Standing>,
 ) -> (Result<usize, Reason>, Trail) {
     let snapshot = Arc::new(Snapshot {
+        nonces: None,
         generation: 1,
         tables: vec![plain(&[("/open/**", &[])])],
         issuers: Vec::new(),

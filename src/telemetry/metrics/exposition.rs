@@ -346,6 +346,22 @@ fn introspections(to: &mut Writer<'_>, issuers: &[Arc<IntrospectionMetrics>]) ->
 }
 
 fn process(to: &mut Writer<'_>, series: &Series) -> fmt::Result {
+    let replay = &series.replay;
+    to.counter(
+        "replay_uses",
+        "DPoP proofs by whether they were used before",
+        [
+            ([("result", "first")], replay.first.value()),
+            ([("result", "repeated")], replay.repeated.value()),
+            ([("result", "full")], replay.full.value()),
+        ],
+    )?;
+    to.one(
+        "replay_entries",
+        "Uses of DPoP proofs that are remembered",
+        None,
+        u64::try_from(replay.entries.value()).unwrap_or(0),
+    )?;
     let answers = &series.answer_cache;
     to.gauge(
         "introspection_cache_entries",

@@ -111,6 +111,12 @@ impl Metrics {
         &self.series.answer_cache
     }
 
+    /// Uses of DPoP proofs.
+    #[must_use]
+    pub fn replay(&self) -> &ReplayMetrics {
+        &self.series.replay
+    }
+
     /// Verified tokens that were remembered, and those that were not.
     #[must_use]
     pub fn token_cache(&self) -> &TokenCacheMetrics {
@@ -189,6 +195,19 @@ pub struct AnswerCacheMetrics {
     pub dropped: Count,
 }
 
+/// Uses of DPoP proofs.
+#[derive(Debug, Default)]
+pub struct ReplayMetrics {
+    /// Proofs that were used for the first time.
+    pub first: Count,
+    /// Proofs that were used before.
+    pub repeated: Count,
+    /// Proofs of which it could not be known, for want of room.
+    pub full: Count,
+    /// Uses remembered, as last counted.
+    pub entries: Level,
+}
+
 #[derive(Debug, Default)]
 struct ConfigMetrics {
     generation: AtomicU64,
@@ -212,6 +231,7 @@ struct Series {
     issuers: Named<IssuerMetrics>,
     introspections: Named<IntrospectionMetrics>,
     answer_cache: AnswerCacheMetrics,
+    replay: ReplayMetrics,
     token_cache: TokenCacheMetrics,
     lines_lost: Arc<Count>,
     panics: Count,

@@ -41,7 +41,7 @@ fn scopes_are_whole_words_and_compared_with_case() {
     let request = Request::get("/both-scopes").token(&playing().token());
     let answer = playing().client().call(&request).unwrap();
     assert_refused(&answer, 403, "scope_insufficient");
-    let challenge = answer.field("www-authenticate").unwrap();
+    let challenge = answer.challenge().unwrap();
     assert!(challenge.starts_with("Bearer "), "{challenge}");
     assert!(
         challenge.contains("error=\"insufficient_scope\""),
@@ -80,7 +80,7 @@ fn weak_or_old_authentication_is_answered_with_a_step_up_challenge() {
             .call(&Request::get("/payments/1").token(&token))
             .unwrap();
         assert_refused(&answer, 401, "authentication_too_weak");
-        let challenge = answer.field("www-authenticate").unwrap().to_owned();
+        let challenge = answer.challenge().unwrap().to_owned();
         assert!(
             challenge.contains("error=\"insufficient_user_authentication\""),
             "{challenge}"
@@ -109,12 +109,7 @@ fn weak_or_old_authentication_is_answered_with_a_step_up_challenge() {
         .call(&Request::get("/payments/1").token(&token))
         .unwrap();
     assert_refused(&answer, 401, "token_expired");
-    assert!(
-        !answer
-            .field("www-authenticate")
-            .unwrap()
-            .contains("acr_values")
-    );
+    assert!(!answer.challenge().unwrap().contains("acr_values"));
 }
 
 #[test]

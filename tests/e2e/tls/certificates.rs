@@ -10,7 +10,7 @@ fn a_client_without_certificate_gets_an_http_answer_where_it_is_optional() {
     // MTLS-01, MTLS-02
     let answer = playing().anonymous().call(&get()).unwrap();
     assert_refused(&answer, 401, "certificate_required");
-    let challenge = answer.field("www-authenticate").unwrap();
+    let challenge = answer.challenge().unwrap();
     assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
 }
 

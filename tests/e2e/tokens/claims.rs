@@ -105,7 +105,7 @@ fn tokens_that_do_not_pass() {
             answer.status
         );
         assert_refused(&answer, 401, &reason);
-        let challenge = answer.field("www-authenticate").unwrap();
+        let challenge = answer.challenge().unwrap();
         assert!(
             challenge.contains("error=\"invalid_token\""),
             "{name}: {challenge}"

@@ -79,6 +79,7 @@ fn other_targets() {
         ("https://api.bank.example@evil.example/a", "/a"),
         ("https://evil.example\\@api.bank.example/a", "/a"),
         ("https://api.bank.example\\a", "/a"),
+        ("https://api.bank.example../a", "/a"),
         ("https:///api.bank.example/a", "/a"),
         ("https:api.bank.example/a", "/a"),
         ("//api.bank.example/a", "/a"),
@@ -136,6 +137,7 @@ fn origins_are_origins() {
         "https://a/#x",
         "https://u@a",
         "https://a:0",
+        "https://a..",
     ] {
         let error = Origins::new(&["https://a", bad]).unwrap_err();
         assert!(

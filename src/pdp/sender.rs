@@ -1,0 +1,93 @@
+//! How a request shows that it comes from whom its token was issued to: by the connection's
+//! certificate alone, or by a DPoP proof too.
+
+use super::dpop::{Expected, KeyThumbprint, Proof, Proven, Target, single};
+use super::policy::Policy;
+use super::route::Routed;
+use super::time::UnixTime;
+use super::token::AccessToken;
+use crate::refusal::{Reason, Refusal, Scheme};
+
+/// What came beside the token. What must come is the token's to say ([`super::binding`]): the
+/// scheme that a client chose never makes a binding go away.
+#[derive(Debug)]
+pub(super) enum Sender {
+    /// The scheme `Bearer`: a proof that came all the same is not looked at.
+    Bearer,
+    /// The scheme `DPoP` with a proof that is of this request, its signature still to be checked.
+    Claimed(Box<Proof>),
+    /// The same with a good signature.
+    Proven(Box<Proven>),
+}
+
+impl Sender {
+    /// Looks at what came beside a token of this scheme. A proof must be of this request and of now
+    /// (RFC 9449 s4.3); its signature costs most and is checked once the token is known to be good.
+    ///
+    /// # Errors
+    /// The reasons of proofs but `proof_signature_invalid` and `proof_replayed`; `nonce_required`,
+    /// `nonce_invalid`.
+    pub(super) fn read<B>(
+        scheme: Scheme,
+        token: &AccessToken,
+        routed: &Routed<B>,
+        policy: &Policy,
+        now: UnixTime,
+    ) -> Result<Self, Refusal> {
+        match scheme {
+            Scheme::Bearer => return Ok(Self::Bearer),
+            Scheme::Dpop => {}
+        }
+        let head = &routed.inbound.head;
+        let values = head.headers().get_all("dpop").iter();
+        let value = single(values.map(http::HeaderValue::as_bytes))?.ok_or(Reason::ProofMissing)?;
+        let proof = Proof::read(value, &policy.proofs.algorithms)?;
+        let table = routed.snapshot.table(&routed.inbound.peer.listener);
+        let origins = table
+            .and_then(|table| table.origins.as_ref())
+            .ok_or_else(|| Refusal::because(Reason::Internal, "the listener has no origin"))?;
+        let expected = Expected {
+            method: head.method().as_str(),
+            target: Target {
+                origins,
+                path: head.path(),
+            },
+            access_token: token.expose(),
+            rules: &policy.proofs,
+        };
+        proof.fits(&expected, routed.snapshot.nonces.as_deref(), now)?;
+        Ok(Self::Claimed(Box::new(proof)))
+    }
+
+    /// Checks the signature of the proof, where there is one.
+    ///
+    /// # Errors
+    /// `proof_signature_invalid`.
+    pub(super) fn proven(self) -> Result<Self, Refusal> {
+        match self {
+            Self::Claimed(proof) => proof.verify().map(|proven| Self::Proven(Box::new(proven))),
+            Self::Bearer | Self::Proven(_) => Ok(self),
+        }
+    }
+
+    /// The scheme.
+    pub(super) const fn scheme(&self) -> Scheme {
+        match self {
+            Self::Bearer => Scheme::Bearer,
+            Self::Claimed(_) | Self::Proven(_) => Scheme::Dpop,
+        }
+    }
+
+    /// The key of which possession is proven.
+    pub(super) fn key(&self) -> Option<&KeyThumbprint> {
+        self.proof().map(Proven::thumbprint)
+    }
+
+    /// The proof, once its signature was found good.
+    pub(super) const fn proof(&self) -> Option<&Proven> {
+        match self {
+            Self::Proven(proven) => Some(proven),
+            Self::Bearer | Self::Claimed(_) => None,
+        }
+    }
+}
