@@ -20,6 +20,7 @@ mod support;
 mod admin;
 mod answers;
 mod bench;
+mod dpop;
 mod forward;
 mod introspection;
 mod keys;

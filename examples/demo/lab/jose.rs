@@ -233,3 +233,78 @@ impl Draft {
         sign(key, &self.header_text(key), &self.claims_text())
     }
 }
+
+/// Thumbprint of a key (RFC 7638 s3): `jkt` of a token that is bound to it.
+pub(crate) fn thumbprint(key: &SigningKey) -> String {
+    let mut jwk = key.jwk();
+    let members = jwk.as_object_mut().unwrap();
+    members.retain(|name, _| matches!(name.as_str(), "crv" | "e" | "kty" | "n" | "x" | "y"));
+    // Members are sorted by name, as the thumbprint wants them.
+    sha256(jwk.to_string().as_bytes())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    base64url(digest.as_ref())
+}
+
+/// A DPoP proof in the making (RFC 9449 s4.2): sound until it is changed.
+#[derive(Clone)]
+pub(crate) struct Proof {
+    /// The JOSE header, its key included.
+    pub(crate) header: Map<String, Value>,
+    /// The claims.
+    pub(crate) claims: Map<String, Value>,
+}
+
+impl Proof {
+    /// A proof of this key for this request and token.
+    pub(crate) fn new(key: &SigningKey, method: &str, url: &str, token: &str) -> Self {
+        let mut jwk = key.jwk();
+        let members = jwk.as_object_mut().unwrap();
+        for name in ["kid", "alg", "use"] {
+            members.remove(name);
+        }
+        let header = json!({"typ": "dpop+jwt", "alg": key.alg, "jwk": jwk});
+        let claims = json!({
+            "jti": super::uuid(),
+            "htm": method,
+            "htu": url,
+            "iat": super::now(),
+            "ath": sha256(token.as_bytes()),
+        });
+        Self {
+            header: header.as_object().unwrap().clone(),
+            claims: claims.as_object().unwrap().clone(),
+        }
+    }
+
+    /// With this header parameter.
+    pub(crate) fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.header.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// With this claim.
+    pub(crate) fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.claims.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Without this header parameter or claim.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.header.remove(name);
+        self.claims.remove(name);
+        self
+    }
+
+    /// The proof.
+    pub(crate) fn sign(&self, key: &SigningKey) -> String {
+        let header = Value::Object(self.header.clone()).to_string();
+        sign(
+            key,
+            &header,
+            &Value::Object(self.claims.clone()).to_string(),
+        )
+    }
+}
