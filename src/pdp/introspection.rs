@@ -26,6 +26,29 @@ pub struct Introspected {
     said: Said,
 }
 
+/// How an answer was come by, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It was remembered.
+    Remembered,
+    /// The issuer was asked for this request.
+    Asked,
+    /// Another request had the issuer asked, and this one waited for it.
+    Waited,
+}
+
+impl How {
+    /// The word in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Remembered => "remembered",
+            Self::Asked => "asked",
+            Self::Waited => "waited",
+        }
+    }
+}
+
 /// What it comes to, whoever asks.
 #[derive(Debug)]
 enum Said {

@@ -7,7 +7,7 @@ use super::authorize::{self, Authorized, Gate};
 use super::claims;
 use super::credential::{Credential, credential, looks_signed};
 use super::dpop::ReplayKey;
-use super::introspection::Introspected;
+use super::introspection::{How, Introspected};
 use super::jwt::{Candidate, is_jwt};
 use super::keys::KeySet;
 use super::policy::{Algorithm, Asking, Issuer, Policy, Route};
@@ -63,7 +63,7 @@ pub enum Answer {
     /// Taken note.
     Remembered,
     /// What the issuer says.
-    Introspected(Arc<Introspected>),
+    Introspected(Arc<Introspected>, How),
     /// Whether it is the first.
     FirstUse(bool),
 }
@@ -92,6 +92,8 @@ pub struct Trail {
     pub issuer: Option<Arc<Issuer>>,
     /// The verified token, once there is one.
     pub token: Option<SharedToken>,
+    /// How the issuer's word about the token was come by, where it was wanted.
+    pub introspection: Option<How>,
     /// What the shadow policy would have said: `Some(None)` is "authorized".
     pub shadow: Option<Option<Reason>>,
 }
@@ -187,7 +189,7 @@ impl<B> Pending<B> {
             (
                 Ask::Introspect { issuer, .. },
                 Evidence::Opaque(digest),
-                Answer::Introspected(said),
+                Answer::Introspected(said, how),
             ) if said.digest() == digest && said.issuer() == issuer.id => match said.token() {
                 Ok(told) => case.permitted(told, now, trail),
                 Err(refusal) => case.refused(refusal, now),
@@ -195,8 +197,9 @@ impl<B> Pending<B> {
             (
                 Ask::Introspect { issuer, .. },
                 Evidence::Permitted(token),
-                Answer::Introspected(said),
+                Answer::Introspected(said, how),
             ) if said.digest() == token.digest() && said.issuer() == issuer.id => {
+                trail.introspection = Some(how);
                 match said.token() {
                     Ok(told) => case.confirmed((&token, told), now, trail),
                     Err(refusal) => case.refused(refusal, now),

@@ -257,8 +257,8 @@ impl Pip {
                 let Some(introspector) = introspector else {
                     return Err(gone(issuer, Reason::IntrospectionUnavailable));
                 };
-                let said = introspector.ask(token, *remembered, client, now).await?;
-                Ok(Answer::Introspected(said))
+                let (said, how) = introspector.ask(token, *remembered, client, now).await?;
+                Ok(Answer::Introspected(said, how))
             }
         }
     }

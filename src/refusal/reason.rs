@@ -126,9 +126,6 @@ reasons! {
     /// A header that the policy asks for is missing.
     HeaderRequired = "header_required", 400, NoChallenge, Request, "invalid_request",
         "A required header field is missing.", "The client must send the headers under require_headers of the policy.";
-    /// Upgrade asked for where the route has none.
-    UpgradeUnsupported = "upgrade_unsupported", 400, NoChallenge, Request, "invalid_request",
-        "This resource does not support the upgrade.", "Set websocket = true on the route if its API speaks WebSocket.";
     /// No route has this path.
     RouteNotFound = "route_not_found", 404, NoChallenge, Request, "not_found",
         "There is no such resource.", "Add a route for the path, or correct the client.";
@@ -337,9 +334,6 @@ reasons! {
     /// A bound of ours is reached.
     Overloaded = "overloaded", 503, NoChallenge, Local, "temporarily_unavailable",
         "The service is overloaded.", "Raise max_connections of the upstream, or add replicas.", retry 1;
-    /// The process is shutting down.
-    Draining = "draining", 503, NoChallenge, Local, "temporarily_unavailable",
-        "The service is restarting.", "Nothing: the load balancer should use another replica.", retry 1;
     /// A bug of ours.
     Internal = "internal", 500, NoChallenge, Local, "server_error",
         "An internal error occurred.", "Report it with the log line; the request was not forwarded.";

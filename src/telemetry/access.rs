@@ -13,6 +13,7 @@ use super::date::Timestamp;
 use super::line::Line;
 use super::metrics::{RouteMetrics, Stages};
 use super::redact::clean;
+use crate::pdp::introspection::How;
 use crate::pdp::{InteractionId, Issuer, Peer, Policy, SharedToken, TokenDigest, Trail};
 use crate::refusal::{Reason, Refusal};
 
@@ -65,6 +66,8 @@ pub struct AccessRecord {
     pub server: Option<Box<str>>,
     /// Tries that the upstream needed.
     pub attempts: u32,
+    /// How the issuer's word about the token was come by.
+    pub introspection: Option<How>,
     /// What the shadow policy would have said: `Some(None)` is "authorized".
     pub shadow: Option<Option<Reason>>,
     /// The numbers of the route; those of no route until there is one.
@@ -108,6 +111,7 @@ impl AccessRecord {
             bytes_out: 0,
             server: None,
             attempts: 0,
+            introspection: None,
             shadow: None,
             metrics: Arc::clone(metrics),
             outcome: None,
@@ -126,9 +130,11 @@ impl AccessRecord {
             policy,
             issuer,
             token,
+            introspection,
             shadow,
             ..
         } = trail;
+        self.introspection = introspection;
         if let Some(route) = route {
             self.route = Some(Arc::clone(&route.name));
         }
@@ -256,6 +262,7 @@ impl AccessRecord {
             .shadow
             .map(|reason| reason.map_or("authorized", |r| r.spec().code));
         text("shadow", shadow, 64);
+        text("introspection", self.introspection.map(How::name), 16);
         if let Some(digest) = &self.token_digest {
             line.string("token_sha256", &half_hex(digest));
         }

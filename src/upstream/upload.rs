@@ -28,6 +28,8 @@ pub(super) struct Source {
     touched: Cell<bool>,
     state: Cell<State>,
     progress: Cell<Instant>,
+    /// The next piece was asked for, and the client has not sent it.
+    awaited: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,7 @@ impl Source {
             touched: Cell::new(false),
             state: Cell::new(State::UnderWay),
             progress: Cell::new(Instant::now()),
+            awaited: Cell::new(false),
         })
     }
 
@@ -71,9 +74,14 @@ impl Source {
         self.state.get() == State::Failed
     }
 
-    /// When it last went on.
-    pub(super) const fn progress(&self) -> Instant {
-        self.progress.get()
+    /// Since when the server has had all that there is: the last piece, or now while it waits for
+    /// the client, whose slowness is not the server's (`body_timeout` bounds it).
+    pub(super) fn progress(&self) -> Instant {
+        if self.awaited.get() {
+            Instant::now()
+        } else {
+            self.progress.get()
+        }
     }
 
     fn remaining(&self) -> Option<u64> {
@@ -106,7 +114,9 @@ impl Source {
         let Some(body) = held.as_mut() else {
             return self.fail("the body is gone");
         };
-        let frame = match body.as_mut().poll_frame(cx) {
+        let polled = body.as_mut().poll_frame(cx);
+        self.awaited.set(polled.is_pending());
+        let frame = match polled {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => return self.end(),
             Poll::Ready(Some(Err(error))) => return self.fail(error),

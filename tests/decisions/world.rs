@@ -14,7 +14,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use portcullis::pdp::dpop::{NonceKeys, NonceRule, Origins, Rules};
-use portcullis::pdp::introspection::{Introspected, Question, SignedAnswer, Unfit};
+use portcullis::pdp::introspection::{How, Introspected, Question, SignedAnswer, Unfit};
 use portcullis::pdp::keys::KeySet;
 use portcullis::pdp::policy::{
     Access, Algorithm, Asking, Binding, CertificateRule, ClaimRule, Clients, DetailsRule, Fact,
@@ -565,7 +565,7 @@ impl World {
                     assert_eq!(issuer.id, IssuerId(0), "nobody else is asked");
                     traces.asked.push(*remembered);
                     match self.introspected(case, issuer, token, now) {
-                        Ok(said) => Answer::Introspected(Arc::new(said)),
+                        Ok(said) => Answer::Introspected(Arc::new(said), How::Asked),
                         Err(why) => {
                             step = pending.unanswered(&why, now, trail)?;
                             continue;

@@ -69,6 +69,11 @@ fn an_opaque_token_passes_with_what_its_issuer_says() {
         (&line["issuer"], &line["client_id"]),
         (&"main".into(), &"tpp-1".into())
     );
+    assert_eq!(line["introspection"], "asked");
+    let again = ask(playing, "/accounts/1", &token);
+    let id = again.field("x-fapi-interaction-id").unwrap();
+    let line = playing.gate.log("interaction_id", id);
+    assert_eq!(line["introspection"], "remembered");
     assert!(!playing.gate.stdout().contains(&token), "no token in a log");
     assert!(!playing.gate.stderr().contains(&token), "no token in a log");
 }

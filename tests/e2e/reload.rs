@@ -144,6 +144,28 @@ fn a_policy_takes_effect_at_the_next_request_of_an_open_connection() {
 }
 
 #[test]
+fn another_authority_ends_the_trust_in_open_connections() {
+    // MTLS-15, contract section 2: trust does not outlive its evidence
+    let stage = Stage::new();
+    let gate = stage.start(&stage.config());
+    let request = Request::get("/accounts/1").token(&stage.token());
+    let mut open = stage.client(&gate).open().unwrap();
+    assert_eq!(open.call(&request).unwrap().status, 200);
+    let mut config = stage.config();
+    config
+        .tls
+        .insert("client_ca", "[\"pki/server-ca.pem\"]".to_owned());
+    config.tls.remove("client_crl");
+    config.tls.insert("revocation", "\"none\"".to_owned());
+    stage.write(&config);
+    gate.reload();
+    let answer = open.call(&request).unwrap();
+    assert_refused(&answer, 401, "certificate_untrusted");
+    assert_eq!(answer.field("connection"), Some("close"));
+    assert!(open.closes(Duration::from_secs(10)));
+}
+
+#[test]
 fn the_server_certificate_is_swapped_for_new_connections_only() {
     // TLS-16
     let stage = Stage::new();

@@ -33,6 +33,7 @@ use super::cache::Answers;
 use super::jwks::Plane;
 use super::schedule::Client;
 use crate::outbound::Tls;
+use crate::pdp::introspection::How;
 use crate::pdp::{AccessToken, Introspected, Issuer, Peer, TokenDigest, Unavailable, UnixTime};
 use crate::refusal::Reason;
 use crate::telemetry::metrics::{CallResult, IntrospectionMetrics};
@@ -181,12 +182,12 @@ impl Introspector {
         remembered: bool,
         client: &Peer,
         now: UnixTime,
-    ) -> Result<Arc<Introspected>, Unavailable> {
+    ) -> Result<(Arc<Introspected>, How), Unavailable> {
         let digest = token.digest();
         if remembered {
             if let Some(known) = self.answers.recall(self.issuer.id, digest, now) {
                 self.metrics.hits.add_one();
-                return Ok(known);
+                return Ok((known, How::Remembered));
             }
             self.metrics.misses.add_one();
         }
@@ -194,16 +195,17 @@ impl Introspector {
         let _place = Place::take(self, &client)?;
         // A call that dies without an end (its task was ended) is made once more.
         for _ in 0..2 {
-            let mut end = match self.board(token, digest, remembered, &client, now)? {
-                Boarded::Known(known) => return Ok(known),
-                Boarded::Waits(end) => end,
+            let (mut end, how) = match self.board(token, digest, remembered, &client, now)? {
+                Boarded::Known(known) => return Ok((known, How::Remembered)),
+                Boarded::Waits(end) => (end, How::Waited),
+                Boarded::Begun(end) => (end, How::Asked),
             };
             let ended = match end.wait_for(Option::is_some).await {
                 Ok(ended) => ended.clone(),
                 Err(_died) => continue,
             };
             match ended {
-                Some(Ok(said)) => return Ok(said),
+                Some(Ok(said)) => return Ok((said, how)),
                 Some(Err(failure)) => return Err(self.unavailable(&failure)),
                 None => {}
             }
@@ -256,7 +258,7 @@ impl Introspector {
         drop(flights);
         // A task that cannot be spawned is dropped, and says its end like any other.
         self.runtime.spawn(flight.run());
-        Ok(Boarded::Waits(end))
+        Ok(Boarded::Begun(end))
     }
 
     /// How it stands.
@@ -316,6 +318,7 @@ fn whole(wait: Duration) -> Duration {
 enum Boarded {
     Known(Arc<Introspected>),
     Waits(watch::Receiver<Option<Ended>>),
+    Begun(watch::Receiver<Option<Ended>>),
 }
 
 /// A request's place among those that wait.

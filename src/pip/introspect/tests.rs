@@ -182,7 +182,7 @@ fn question(issuer: &Arc<Issuer>, token: &str) -> Ask {
 async fn ask(pip: &Pip, ask: &Ask) -> Result<Arc<Introspected>, Unavailable> {
     let client = peer("192.0.2.1:1");
     match pip.answer(ask, &client, crate::clock::now()).await? {
-        Answer::Introspected(said) => Ok(said),
+        Answer::Introspected(said, _) => Ok(said),
         other => panic!("{other:?}"),
     }
 }

@@ -150,6 +150,34 @@ async fn an_answer_waits_for_the_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_stalls_is_not_a_slow_server() {
+    on_a_thread(async {
+        let (address, _) = peer(|_, mut stream| async move {
+            let mut sink = [0; 1024];
+            while stream.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+        })
+        .await;
+        let bench = bench(&[address], |s| s.response_timeout = Duration::from_secs(3));
+        let (feed, body) = pieces();
+        spawn_local(async move {
+            feed.send(data("abc")).unwrap();
+            // Longer than the server may take: whoever reads the client bounds this, not we.
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            feed.send(data("def")).unwrap();
+        });
+        let started = tokio::time::Instant::now();
+        let failed = bench.send(request("POST", "/", body)).await.unwrap_err();
+        assert_eq!(failed.refusal.reason(), Reason::UpstreamTimeout);
+        assert_eq!(
+            started.elapsed().as_secs(),
+            23,
+            "three seconds from the end"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_upload_is_not_slow_but_a_silent_server_is() {
     on_a_thread(async {
         let (address, _) = peer(|_, mut stream| async move {

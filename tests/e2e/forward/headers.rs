@@ -4,7 +4,7 @@ use super::{legacy, playing, sent};
 use crate::lab::base64url;
 use crate::lab::client::Request;
 use crate::lab::h2::Http2;
-use crate::support::stage::is_uuid;
+use crate::support::stage::{assert_refused, is_uuid};
 use serde_json::json;
 
 #[test]
@@ -265,4 +265,27 @@ fn a_route_tells_the_api_what_it_wants_to_know() {
         seen.field("x-consent"),
         Some("{\"id\":\"c 1\",\"who\":\"Zo%C3%AB %25\"}")
     );
+}
+
+#[test]
+fn a_request_that_goes_in_circles_is_stopped() {
+    // HTTP-19
+    let gates = |count: usize| vec!["1.1 portcullis"; count].join(", ");
+    let call = |count: usize| {
+        let request = Request::get("/accounts/1").field("Via", &gates(count));
+        playing().call(request)
+    };
+    assert_eq!(call(4).status, 200, "gates in a row are no circle");
+    assert_refused(&call(5), 508, "loop_detected");
+}
+
+#[test]
+fn fields_that_are_judged_come_once_and_targets_have_an_end() {
+    // HTTP-05
+    let twice = Request::post("/accounts/1", "{}")
+        .field("Content-Type", "application/json")
+        .field("Content-Type", "text/plain");
+    assert_refused(&playing().call(twice), 400, "field_repeated");
+    let long = format!("/accounts/{}", "a".repeat(17 * 1024));
+    assert_refused(&playing().call(Request::get(&long)), 414, "target_too_long");
 }

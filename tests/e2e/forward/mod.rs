@@ -2,6 +2,7 @@
 
 mod bodies;
 mod headers;
+mod servers;
 mod upgrades;
 mod upstreams;
 

@@ -2,6 +2,7 @@
 
 mod paths;
 mod policies;
+mod trials;
 
 use crate::lab::jose::Draft;
 use crate::support::stage::Playing;
