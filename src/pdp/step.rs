@@ -190,10 +190,13 @@ impl<B> Pending<B> {
                 Ask::Introspect { issuer, .. },
                 Evidence::Opaque(digest),
                 Answer::Introspected(said, how),
-            ) if said.digest() == digest && said.issuer() == issuer.id => match said.token() {
-                Ok(told) => case.permitted(told, now, trail),
-                Err(refusal) => case.refused(refusal, now),
-            },
+            ) if said.digest() == digest && said.issuer() == issuer.id => {
+                trail.introspection = Some(how);
+                match said.token() {
+                    Ok(told) => case.permitted(told, now, trail),
+                    Err(refusal) => case.refused(refusal, now),
+                }
+            }
             (
                 Ask::Introspect { issuer, .. },
                 Evidence::Permitted(token),
