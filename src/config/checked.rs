@@ -58,6 +58,13 @@ pub(super) fn check(
     };
     let tables = routes::check(&file, &places, &world, &mut policies, out);
     policies.judge_rs256(out);
+    let takes_proofs = policies.all.iter().any(|(_, one)| one.policy.binding.dpop);
+    let replay = at.key("dpop").key("replay");
+    if takes_proofs && !replay.written() {
+        // DPOP-24: how far the memory of proofs reaches is said, and is no surprise.
+        let text = "used DPoP proofs are remembered by this process alone: each further replica would take a proof once more; write replay = { store = \"memory\" } if that is meant";
+        at.key("dpop").report(out, ReportKind::Note, text);
+    }
     if file.route.is_empty() {
         at.key("route").report(
             out,
