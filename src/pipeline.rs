@@ -15,6 +15,7 @@ use crate::clock;
 use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
 use crate::http::{Limits, interaction, respond};
 use crate::pdp::dpop::NonceRule;
+use crate::pdp::metadata;
 use crate::pdp::policy::Access;
 use crate::pdp::{
     self, Authorized, Inbound, InteractionId, Peer, RequestHead, RouteTable, Snapshot, Standing,
@@ -206,7 +207,13 @@ pub async fn serve(
 
     let mut expires = None;
     let outcome = match judged {
-        Ok(permit) => {
+        Ok(Judged::Metadata(document)) => {
+            record.decided(None);
+            let answer = respond::document(document, id, is_head, clock::now());
+            record.status = Some(answer.status().as_u16());
+            return log_at_end(answer, record);
+        }
+        Ok(Judged::Permit(permit)) => {
             record.decided(permit.observed());
             expires = permit.expires();
             send(&connection, permit, upgrade, &failure, &mut record).await
@@ -258,6 +265,14 @@ fn nonce(generation: &Generation, trail: &Trail) -> Option<Box<str>> {
     Some(keys.fresh(clock::now()))
 }
 
+/// What becomes of a request that is not refused.
+enum Judged {
+    /// It may go to its upstream.
+    Permit(Box<Authorized<RequestBody>>),
+    /// It asks what we say of ourselves (RFC 9728).
+    Metadata(String),
+}
+
 /// The decision: steps 4 to 8 of the walk. While the step is a question, get the answer, resume.
 async fn judge(
     connection: &Connection,
@@ -266,19 +281,38 @@ async fn judge(
     (parts, fresh, body): (http::request::Parts, InteractionId, RequestBody),
     trail: &mut Trail,
     record: &mut AccessRecord,
-) -> Result<Box<Authorized<RequestBody>>, Refusal> {
+) -> Result<Judged, Refusal> {
     let head = RequestHead::new(parts, fresh)?;
+    let snapshot = &generation.snapshot;
+    // Read before the head is given away; most requests are for something else.
+    let document = head
+        .path()
+        .starts_with(metadata::WELL_KNOWN)
+        .then(|| metadata(snapshot, &head, &connection.peer))
+        .flatten();
+    let method = head.method().clone();
     let inbound = Inbound {
         head,
         peer: Arc::clone(&connection.peer),
         standing,
         body,
     };
-    let routed = pdp::route(inbound, &generation.snapshot, trail)?;
+    let routed = match (pdp::route(inbound, snapshot, trail), document) {
+        // A route of the operator's goes before what we would say ourselves.
+        (Err(refusal), Some(document)) if refusal.reason() == Reason::RouteNotFound => {
+            if matches!(method, Method::GET | Method::HEAD) {
+                return Ok(Judged::Metadata(document));
+            }
+            let allow = vec!["GET".into(), "HEAD".into()];
+            let refusal = Refusal::new(Reason::MethodNotAllowed);
+            return Err(refusal.advise(|advice| advice.allow = allow));
+        }
+        (routed, _) => routed?,
+    };
     let mut step = pdp::begin(routed, clock::now(), trail)?;
     loop {
         match step {
-            Step::Done(permit) => return Ok(permit),
+            Step::Done(permit) => return Ok(Judged::Permit(permit)),
             Step::Ask(pending) => {
                 let asked = Instant::now();
                 let answer = connection

@@ -1,6 +1,7 @@
 //! From what is written to what will be used, all checks in one walk: listeners, issuers,
 //! upstreams, what is forwarded, policies, routes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::routes;
 use super::source::Source;
 use super::values::{count, duration, hours, secs};
 use super::{Checked, Drain, listeners, upstreams};
-use crate::pdp::{Snapshot, UnixTime};
+use crate::pdp::{RouteTable, Snapshot, UnixTime};
 
 /// Checks everything; `None` only where a problem was found.
 pub(super) fn check(
@@ -78,6 +79,11 @@ pub(super) fn check(
     }
     // A part that is missing without a problem would be a listener or a rule that silently is not
     // there: then nothing loads.
+    let public: BTreeSet<_> = listeners
+        .values()
+        .filter(|listener| listener.metadata)
+        .map(|listener| listener.name.clone())
+        .collect();
     let listeners: Option<Vec<_>> = listeners
         .into_values()
         .map(|found| found.settings)
@@ -88,14 +94,19 @@ pub(super) fn check(
         .map(|found| found.settings)
         .collect();
     let issuers = issuers?;
+    let known: Vec<_> = issuers.iter().map(|one| one.issuer.clone()).collect();
+    let published = |table: RouteTable| {
+        if public.contains(&table.listener) {
+            table.with_metadata(&known)
+        } else {
+            table
+        }
+    };
     Some(Checked {
         snapshot: Snapshot {
             generation: 0,
-            tables,
-            issuers: issuers
-                .iter()
-                .map(|settings| settings.issuer.clone())
-                .collect(),
+            tables: tables.into_iter().map(published).collect(),
+            issuers: known.clone(),
             nonces: dpop.nonces.keys.clone(),
         },
         nonces: dpop.nonces,

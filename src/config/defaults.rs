@@ -60,6 +60,7 @@ impl Drain {
 impl Listener {
     fn fill(&mut self) {
         self.default.get_or_insert(false);
+        self.metadata.get_or_insert(true);
         self.disclose_reasons.get_or_insert(false);
         self.tls.fill();
         self.limits.fill();

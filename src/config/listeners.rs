@@ -23,6 +23,8 @@ pub(super) struct Listener {
     pub(super) token_bytes: usize,
     /// What clients call it; missing where a problem was found.
     pub(super) origins: Option<Origins>,
+    /// Whether its metadata are published.
+    pub(super) metadata: bool,
     /// Whether clients are asked for certificates.
     pub(super) asks: bool,
     /// Whether what a certificate says may be believed.
@@ -182,6 +184,7 @@ fn one(
         ports,
         token_bytes: limits.token_bytes,
         origins: Origins::new(&urls).ok(),
+        metadata: raw.metadata != Some(false),
         asks: raw.tls.client_certificate != Some(raw::ClientCertificate::None),
         vouched: raw.tls.client_trust != Some(raw::ClientTrust::Any),
         settings,

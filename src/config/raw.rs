@@ -115,6 +115,10 @@ pub(super) struct Listener {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-unsupported" = "the PROXY protocol"))]
     pub(super) proxy_protocol: Option<Later>,
+    /// Publishes what a client must know to get tokens at `/.well-known/oauth-protected-resource`
+    /// (RFC 9728), and says so in challenges. Default true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<bool>,
     /// Laboratory: reason codes in bodies of refusals. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) disclose_reasons: Option<bool>,

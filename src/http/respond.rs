@@ -133,6 +133,33 @@ where
     Response::from_parts(parts, AnswerBody::streamed(body))
 }
 
+/// A JSON document of our own, for anybody, good for a few minutes.
+#[must_use]
+pub fn document(
+    json: String,
+    id: InteractionId,
+    is_head: bool,
+    now: UnixTime,
+) -> Response<AnswerBody> {
+    let length = json.len();
+    let body = if is_head {
+        AnswerBody::empty()
+    } else {
+        AnswerBody::full(Bytes::from(json))
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
+    headers.insert(DATE, date(now));
+    headers.insert(INTERACTION_ID, id.to_header());
+    response
+}
+
 /// Sets the one `DPoP-Nonce` of an answer, whatever the upstream may have sent under that name; an
 /// answer with one is for one client and is not stored (RFC 9449 s8.2; DPOP-27, DPOP-29).
 pub fn with_nonce<B>(response: &mut Response<B>, nonce: Option<&str>) {

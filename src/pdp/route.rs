@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use http::Method;
+use serde_json::{Map, Value};
 
 use super::authority::Authority;
 use super::dpop::Origins;
 use super::head::{Ambiguities, RequestHead};
+use super::metadata;
 use super::overlap::{self, Hidden, RouteConflict, allow};
 use super::path;
 use super::pattern::Pattern;
 use super::peer::Standing;
-use super::policy::{Access, Route, Snapshot};
+use super::policy::{Access, Issuer, Route, Snapshot};
 use super::step::Trail;
 use super::tree::{Selection, Sought, Tree};
 use super::{Inbound, Peer};
@@ -26,6 +28,8 @@ pub struct RouteTable {
     pub token_bytes: usize,
     /// What clients call it, for proofs (RFC 9449 s4.3).
     pub origins: Option<Origins>,
+    /// What is published of all its resources together (RFC 9728); `None` publishes nothing.
+    pub metadata: Option<Map<String, Value>>,
     hosts: Vec<Box<str>>,
     ports: Vec<u16>,
     tree: Tree,
@@ -105,6 +109,27 @@ impl RouteTable {
         }
     }
 
+    /// The same with its metadata published (RFC 9728 s3), unless nothing here needs a token.
+    #[must_use]
+    pub fn with_metadata(self, issuers: &[Arc<Issuer>]) -> Self {
+        let routes: Vec<_> = self.routes().collect();
+        Self {
+            metadata: metadata::members(&routes, issuers),
+            ..self
+        }
+    }
+
+    /// The routes of the best pattern for a path.
+    pub(super) fn routes_at(&self, path: &str) -> &[Arc<Route>] {
+        let sought = Sought {
+            path,
+            encoded: true,
+        };
+        self.tree
+            .select(sought)
+            .map_or(&[], |selection| selection.leaf.routes.as_slice())
+    }
+
     /// A table of checked routes. `hosts` and `ports` are those of `public_url` and the aliases.
     ///
     /// # Errors
@@ -132,6 +157,7 @@ impl RouteTable {
             listener,
             token_bytes,
             origins: None,
+            metadata: None,
             hosts: hosts.iter().map(|host| normal(host)).collect(),
             ports: ports.to_vec(),
             tree,

@@ -10,6 +10,7 @@ use super::dpop::ReplayKey;
 use super::introspection::{How, Introspected};
 use super::jwt::{Candidate, is_jwt};
 use super::keys::KeySet;
+use super::metadata;
 use super::policy::{Algorithm, Asking, Issuer, Policy, Route};
 use super::route::Routed;
 use super::sender::Sender;
@@ -514,6 +515,14 @@ fn read(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal> {
 
 /// A refusal, but on a route that is only observed.
 fn observed<B>(routed: Routed<B>, refusal: Refusal, now: UnixTime) -> Result<Step<B>, Refusal> {
+    let refusal = match refusal.reason().spec().challenge {
+        Challenge::None => refusal,
+        // RFC 9728 s5.1.
+        Challenge::Bare | Challenge::Error(_) => match metadata::location(&routed) {
+            Some(at) => refusal.advise(|advice| advice.resource_metadata = Some(at)),
+            None => refusal,
+        },
+    };
     authorize::observe(routed, refusal, now).map(|authorized| Step::Done(Box::new(authorized)))
 }
 

@@ -117,7 +117,7 @@ fn check(name: &str, answer: &Answer, status: u16, error: &str, challenge: &str)
     assert_eq!(body["error"], error, "{name}");
     let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
     assert_eq!(keys.len(), 3, "{name}: {keys:?}");
-    let challenges = answer.all("www-authenticate");
+    let challenges = answer.challenges();
     match challenge {
         "" => assert!(challenges.is_empty(), "{name}: {challenges:?}"),
         "-" => {

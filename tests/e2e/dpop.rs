@@ -197,7 +197,7 @@ fn the_scheme_does_not_decide_what_must_be_proven() {
         for client in [playing().anonymous(), playing().client()] {
             let answer = client.call(&request).unwrap();
             assert_refused(&answer, 401, "binding_mismatch");
-            let lines = answer.all("www-authenticate");
+            let lines = answer.challenges();
             assert_eq!(
                 lines,
                 [
@@ -233,7 +233,7 @@ fn the_scheme_does_not_decide_what_must_be_proven() {
     // Where the policy takes no DPoP the scheme is not offered.
     let answer = call(&both.request("/mtls/1"));
     assert_refused(&answer, 401, "scheme_unsupported");
-    assert_eq!(answer.all("www-authenticate"), ["Bearer"]);
+    assert_eq!(answer.challenges(), ["Bearer"]);
 }
 
 #[test]

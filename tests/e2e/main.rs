@@ -26,6 +26,7 @@ mod introspection;
 mod keys;
 mod limits;
 mod logs;
+mod metadata;
 mod raw;
 mod reload;
 mod routes;

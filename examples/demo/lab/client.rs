@@ -492,6 +492,17 @@ impl Answer {
         errors.first().copied()
     }
 
+    /// The challenges without `resource_metadata`, which names the very request (RFC 9728 s5.1).
+    pub(crate) fn challenges(&self) -> Vec<String> {
+        let lines = self.all("www-authenticate").into_iter();
+        lines
+            .map(|line| match line.find("resource_metadata=\"") {
+                Some(at) => line[..at].trim_end_matches([',', ' ']).to_owned(),
+                None => line.to_owned(),
+            })
+            .collect()
+    }
+
     /// Every value of a field.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         self.head
