@@ -179,6 +179,15 @@ fn question(issuer: &Arc<Issuer>, token: &str) -> Ask {
     }
 }
 
+/// Waits until something is so, and not for ever.
+async fn until(mut so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it did not come");
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn ask(pip: &Pip, ask: &Ask) -> Result<Arc<Introspected>, Unavailable> {
     let client = peer("192.0.2.1:1");
     match pip.answer(ask, &client, crate::clock::now()).await? {
@@ -201,9 +210,7 @@ async fn a_thousand_first_uses_of_a_token_make_one_call() {
         waiting.spawn(async move { ask(&pip, &question(&issuer, "one")).await });
     }
     let counts = metrics.introspection("main");
-    while counts.misses.value() < 1000 || counts.waits.value() < 999 {
-        tokio::task::yield_now().await;
-    }
+    until(|| counts.misses.value() >= 1000 && counts.waits.value() >= 999).await;
     gate.notify_one();
     while let Some(said) = waiting.join_next().await {
         assert!(said.unwrap().unwrap().expires().is_some());
@@ -226,16 +233,12 @@ async fn a_client_that_leaves_takes_nobody_along() {
         let (pip, issuer) = (Arc::clone(&pip), Arc::clone(&issuer));
         tokio::spawn(async move { ask(&pip, &question(&issuer, "one")).await })
     };
-    while server.calls() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| server.calls() != 0).await;
     let second = {
         let (pip, issuer) = (Arc::clone(&pip), Arc::clone(&issuer));
         tokio::spawn(async move { ask(&pip, &question(&issuer, "one")).await })
     };
-    while metrics.introspection("main").waits.value() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| metrics.introspection("main").waits.value() != 0).await;
     first.abort();
     gate.notify_one();
     assert!(second.await.unwrap().is_ok());
@@ -276,9 +279,7 @@ async fn a_flood_of_made_up_tokens_stays_within_its_bounds() {
         flood.spawn(async move { ask(&pip, &question(&issuer, &format!("g-{number}"))).await });
     }
     let counts = metrics.introspection("main");
-    while counts.misses.value() < 50_000 {
-        tokio::task::yield_now().await;
-    }
+    until(|| counts.misses.value() >= 50_000).await;
     let held = counts.in_flight.value();
     assert!(held <= 512, "half of the places and no more: {held}");
     // Another client still finds a place.
@@ -290,9 +291,7 @@ async fn a_flood_of_made_up_tokens_stays_within_its_bounds() {
         futures_util::poll!(&mut honest).is_pending(),
         "it waits for its turn, where the flood is told to come back"
     );
-    while server.calls() < CALLS {
-        tokio::task::yield_now().await;
-    }
+    until(|| server.calls() >= CALLS).await;
     assert_eq!(server.most_open.load(SeqCst), CALLS, "calls at once");
     let mut busy = 0;
     while let Some(end) = flood.join_next().await {
@@ -463,9 +462,7 @@ async fn an_issuer_that_hangs_does_not_slow_another() {
         let (pip, issuer) = (Arc::clone(&pip), Arc::clone(&first));
         waiting.spawn(async move { ask(&pip, &question(&issuer, &format!("h-{number}"))).await });
     }
-    while metrics.introspection("main").in_flight.value() < 400 {
-        tokio::task::yield_now().await;
-    }
+    until(|| metrics.introspection("main").in_flight.value() >= 400).await;
     for number in 0..200 {
         ask(&pip, &question(&second, &format!("t-{number}")))
             .await
@@ -567,9 +564,7 @@ async fn answers_are_dropped_on_request_also_those_on_their_way() {
         let (pip, issuer) = (Arc::clone(&pip), Arc::clone(&issuer));
         tokio::spawn(async move { ask(&pip, &question(&issuer, "two")).await })
     };
-    while server.calls() < 6 {
-        tokio::task::yield_now().await;
-    }
+    until(|| server.calls() >= 6).await;
     pip.revoke(None, &Revoked::All);
     gate.notify_one();
     late.await.unwrap().unwrap();
