@@ -53,7 +53,8 @@ that run out.
 
 Examples:
   portcullis check --config portcullis.toml
-  portcullis check --config portcullis.toml --print     what is in force?";
+  portcullis check --config portcullis.toml --print     what is in force?
+  portcullis check --config portcullis.toml --online    do issuers and upstreams answer as they must?";
 
 /// The program's arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -130,6 +131,9 @@ pub struct Check {
     /// Show every value in force, defaults included.
     #[arg(long)]
     pub print: bool,
+    /// Also fetch discovery and keys, ask introspection endpoints, and try upstreams.
+    #[arg(long)]
+    pub online: bool,
 }
 
 /// `--log-format`.
@@ -242,7 +246,11 @@ mod tests {
         assert_eq!(run.command, Command::Run(file.clone()));
         assert_eq!(
             parsed("check --config a.toml --print").unwrap().command,
-            Command::Check(Check { file, print: true })
+            Command::Check(Check {
+                file,
+                print: true,
+                online: false
+            })
         );
         assert_eq!(
             parsed("reasons --format json").unwrap().command,

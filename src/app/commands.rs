@@ -95,7 +95,29 @@ fn check(arguments: &Check) -> u8 {
         say(false, &format!("{report}\n"));
     }
     say(false, &format!("{}: no problems\n", path.display()));
-    EXIT_OK
+    if !arguments.online {
+        return EXIT_OK;
+    }
+    match super::online::check(checked) {
+        Ok(tried) => {
+            let mut good = true;
+            for one in tried {
+                let line = match one.result {
+                    Ok(words) => format!("ok: {}: {words}\n", one.what),
+                    Err(why) => {
+                        good = false;
+                        format!("failed: {}: {why}\n", one.what)
+                    }
+                };
+                say(false, &line);
+            }
+            if good { EXIT_OK } else { EXIT_CONFIG }
+        }
+        Err(error) => {
+            say(false, &format!("portcullis: {error}\n"));
+            EXIT_START
+        }
+    }
 }
 
 fn run(path: &Path, format: Format, level: LogLevel) -> u8 {

@@ -3,6 +3,7 @@
 mod commands;
 mod control;
 mod gate;
+mod online;
 mod serve;
 mod status;
 mod worker;

@@ -33,6 +33,28 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Tries each server once: its health path where there is one, else a connection, TLS included.
+/// What came of it, in words.
+pub async fn probe(shared: &Shared) -> Vec<(String, Result<String, String>)> {
+    let settings = shared.settings();
+    join_all(shared.servers.iter().map(|server| async {
+        let result = match &settings.health {
+            Some(health) => check(shared, server, health)
+                .await
+                .map(|()| format!("{} is well", health.path)),
+            None => connect(settings, &server.server, None)
+                .await
+                .map(|_io| "it takes connections".to_owned())
+                .map_err(|error| error.detail),
+        };
+        (server.authority.clone(), result)
+    }))
+    .await
+    .into_iter()
+    .map(|(authority, result)| (authority.to_string(), result))
+    .collect()
+}
+
 /// Whether the server answers with 2xx or 3xx in time.
 async fn check(shared: &Shared, server: &ServerState, health: &Health) -> Result<(), String> {
     let settings = shared.settings();

@@ -20,6 +20,7 @@ mod support;
 mod admin;
 mod answers;
 mod bench;
+mod check;
 mod dpop;
 mod forward;
 mod introspection;
