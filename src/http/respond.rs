@@ -209,3 +209,125 @@ pub fn date(now: UnixTime) -> HeaderValue {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Reason;
+    use http_body_util::BodyExt as _;
+
+    const NOW: UnixTime = UnixTime::from_secs(784_111_777);
+
+    fn id() -> InteractionId {
+        InteractionId::from_random([7; 16])
+    }
+
+    async fn text(response: Response<AnswerBody>) -> String {
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_row_makes_a_whole_answer() {
+        // ERR-05, FAPIH-01, FAPIH-05
+        for reason in Reason::ALL {
+            for (disclose, close, is_head) in [
+                (false, false, false),
+                (true, true, false),
+                (false, true, true),
+            ] {
+                let manner = Manner {
+                    disclose,
+                    close,
+                    is_head,
+                    now: NOW,
+                };
+                let response = refusal(&Refusal::new(*reason), id(), manner);
+                let spec = reason.spec();
+                let headers = response.headers().clone();
+                assert_eq!(response.status().as_u16(), spec.status.code());
+                assert_eq!(headers[DATE], "Sun, 06 Nov 1994 08:49:37 GMT");
+                assert_eq!(headers[CACHE_CONTROL], "no-store");
+                assert_eq!(headers[INTERACTION_ID], id().to_header());
+                assert_eq!(headers.contains_key(CONNECTION), close);
+                assert_eq!(
+                    headers.contains_key(RETRY_AFTER),
+                    spec.retry_after.is_some()
+                );
+                if spec.status.code() == 401 {
+                    assert!(headers.contains_key(WWW_AUTHENTICATE), "{}", spec.code);
+                }
+                let length: usize = headers["content-length"].to_str().unwrap().parse().unwrap();
+                let body = text(response).await;
+                if is_head {
+                    assert!(body.is_empty() && length > 0);
+                    continue;
+                }
+                assert_eq!(body.len(), length);
+                let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+                assert_eq!(json["error"], spec.error);
+                assert_eq!(json["interaction_id"], id().as_str());
+                assert_eq!(json.get("reason").is_some(), disclose);
+            }
+        }
+    }
+
+    fn relayed(fields: &[(HeaderName, &str)], open: bool) -> HeaderMap {
+        let mut response = Response::new(http_body_util::Empty::<Bytes>::new());
+        for (name, value) in fields {
+            let value = HeaderValue::from_str(value).unwrap();
+            response.headers_mut().append(name.clone(), value);
+        }
+        relay(response, id(), open, NOW).headers().clone()
+    }
+
+    #[test]
+    fn an_answer_of_the_api_is_made_fit() {
+        // FAPIH-01, FAPIH-05, HTTP-21
+        let good = "Sun, 06 Nov 1994 08:47:00 GMT";
+        assert_eq!(relayed(&[(DATE, good)], false)[DATE], good);
+        let ours = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for wrong in [
+            vec![],
+            vec![(DATE, "yesterday")],
+            vec![(DATE, good), (DATE, good)],
+            vec![(DATE, "Sun, 06 Nov 1994 08:40:00 GMT")],
+            vec![(DATE, "Sun, 06 Nov 1994 08:59:00 GMT")],
+        ] {
+            let headers = relayed(&wrong, false);
+            assert_eq!(
+                headers.get_all(DATE).iter().collect::<Vec<_>>(),
+                [ours],
+                "{wrong:?}"
+            );
+        }
+        let theirs = [(INTERACTION_ID, "a"), (INTERACTION_ID, "b")];
+        let headers = relayed(&theirs, false);
+        assert_eq!(headers.get_all(INTERACTION_ID).iter().count(), 1);
+        assert_eq!(relayed(&[], false)[CACHE_CONTROL], "no-store");
+        assert!(
+            !relayed(&[], true).contains_key(CACHE_CONTROL),
+            "an open route is its own affair"
+        );
+        let said = [(CACHE_CONTROL, "max-age=5")];
+        assert_eq!(relayed(&said, false)[CACHE_CONTROL], "max-age=5");
+        let varies = [(VARY, "accept, Client-Cert")];
+        assert_eq!(relayed(&varies, false)[VARY], "*", "RFC 9440 s2.4");
+    }
+
+    #[test]
+    fn a_nonce_stands_once_and_is_not_stored() {
+        // DPOP-27, DPOP-29
+        let mut response = Response::new(());
+        let headers = response.headers_mut();
+        headers.append("dpop-nonce", HeaderValue::from_static("of the api"));
+        headers.append("dpop-nonce", HeaderValue::from_static("and another"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=5"));
+        with_nonce(&mut response, None);
+        assert_eq!(response.headers()[CACHE_CONTROL], "max-age=5");
+        with_nonce(&mut response, Some("n"));
+        let nonces = response.headers().get_all("dpop-nonce");
+        assert_eq!(nonces.iter().collect::<Vec<_>>(), ["n"]);
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+    }
+}

@@ -208,18 +208,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_wall_clock_that_steps_makes_nothing_forgotten() {
-        let memory = Memory::new(10);
+        let memory = Memory::new(10_000);
         let one = key(1);
         assert_eq!(memory.first_use(one, at(60), at(0)), Ok(true));
-        // An hour ahead, with others that make it sweep, and back.
-        for number in 10..15 {
+        // An hour ahead, with so many others that every shard sweeps, and back.
+        for number in 1000..2000 {
             assert_eq!(memory.first_use(key(number), at(3660), at(3600)), Ok(true));
         }
         assert_eq!(memory.first_use(one, at(60), at(1)), Ok(false));
         // Back by an hour, and then an hour passes.
         tokio::time::advance(Duration::from_secs(1800)).await;
         let before = UnixTime::from_secs(NOW - 1800);
-        for number in 20..24 {
+        for number in 2000..3000 {
             memory
                 .first_use(key(number), before.later(Duration::from_secs(60)), before)
                 .unwrap();
