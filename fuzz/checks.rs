@@ -8,12 +8,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::pdp::dpop::{
     Expected, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, Rules, Target, TargetUri, single,
 };
+use portcullis::pdp::introspection::{Introspected, Question, SignedAnswer};
+use portcullis::pdp::keys::KeySet;
 use portcullis::pdp::policy::{
     Access, Algorithm, ForwardRules, MethodSet, Route, RouteLimits, UpstreamName,
 };
+use portcullis::pdp::token::KeyGeneration;
 use portcullis::pdp::{
-    Ambiguities, Inbound, InteractionId, Pattern, Peer, RequestHead, RouteTable, Snapshot, Trail,
-    UnixTime, credential, route,
+    Ambiguities, Inbound, InteractionId, Issuer, IssuerId, Pattern, Peer, RequestHead, RouteTable,
+    Snapshot, TokenDigest, Trail, UnixTime, credential, route,
 };
 use portcullis::refusal::Schemes;
 
@@ -269,6 +272,81 @@ pub fn target(data: &[u8]) {
     }
     let segments: Vec<_> = segments.collect();
     assert!(named(&format!("/{}", segments.join("/"))));
+}
+
+/// An introspection answer: one that permits anything says `active`, `exp`, `aud` and `client_id`,
+/// as another reader of JSON sees them; and nothing is signed where there are no keys.
+pub fn introspection(data: &[u8]) {
+    let issuer = issuer();
+    let digest = TokenDigest([7; 32]);
+    if let Ok(said) = Introspected::read(data, &issuer, digest) {
+        assert_eq!((said.issuer(), said.digest()), (issuer.id, digest));
+        let Some(expires) = said.expires() else {
+            assert!(!said.is_of_client("c") && !said.is_of_subject("s"));
+            return;
+        };
+        let seen: serde_json::Value = serde_json::from_slice(data).expect("it was read");
+        assert_eq!(seen["active"], true);
+        let exp = seen["exp"].as_f64().expect("exp is a number");
+        assert!(expires.as_secs() as f64 <= exp, "it does not outlive exp");
+        assert!(
+            seen["client_id"]
+                .as_str()
+                .is_some_and(|id| said.is_of_client(id))
+        );
+        assert!(seen["aud"].is_string() || seen["aud"].is_array());
+        assert!(seen["iss"].is_null() || seen["iss"] == *issuer.issuer);
+        assert!(seen["cnf"].is_null() || seen["cnf"].is_object());
+    }
+    if let Ok(signed) = SignedAnswer::parse(data, &issuer) {
+        let none = br#"{"keys":[]}"#;
+        let question = Question {
+            issuer: &issuer,
+            client_id: "pep",
+            digest,
+            now: UnixTime::from_secs(1),
+        };
+        if let Ok((keys, _)) = KeySet::parse(none, KeyGeneration(1), &issuer.algorithms) {
+            assert!(signed.verify(&keys, question).is_err());
+        }
+    }
+}
+
+/// A key set: what is kept of it can be found, and no private or symmetric key is.
+pub fn jwks(data: &[u8]) {
+    let issuer = issuer();
+    let Ok((keys, _)) = KeySet::parse(data, KeyGeneration(1), &issuer.algorithms) else {
+        return;
+    };
+    let again = KeySet::parse(data, KeyGeneration(2), &issuer.algorithms);
+    assert!(again.is_ok_and(|(again, _)| again.same_keys(&keys)));
+    let seen: serde_json::Value = serde_json::from_slice(data).expect("it was read");
+    for id in keys.key_ids() {
+        let with_it = seen["keys"].as_array().into_iter().flatten();
+        let mut with_it = with_it.filter(|key| key["kid"] == id);
+        assert!(with_it.any(|key| {
+            ["d", "k", "p", "q"]
+                .iter()
+                .all(|secret| key.get(secret).is_none())
+        }));
+    }
+}
+
+fn issuer() -> Issuer {
+    Issuer {
+        id: IssuerId(3),
+        name: "main".into(),
+        issuer: "https://as".into(),
+        audience: vec!["https://a".into()],
+        algorithms: vec![Algorithm::Es256, Algorithm::Ps256, Algorithm::EdDsa],
+        token_types: vec!["application/at+jwt".into()],
+        clock_skew: Duration::from_secs(10),
+        exp_leeway: Duration::ZERO,
+        max_lifetime: Duration::from_secs(3600),
+        client_id_claims: vec!["client_id".into()],
+        scope_claims: vec!["scope".into()],
+        introspection: None,
+    }
 }
 
 /// The segments of a path after its dot segments are gone.

@@ -11,6 +11,7 @@ use std::path::Path;
 #[expect(
     unreachable_pub,
     clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "shared with the fuzz targets"
 )]
 mod checks;
@@ -40,6 +41,16 @@ fn patterns() {
 #[test]
 fn proofs() {
     replay("proof", checks::proof);
+}
+
+#[test]
+fn introspection_answers() {
+    replay("introspection", checks::introspection);
+}
+
+#[test]
+fn key_sets() {
+    replay("jwks", checks::jwks);
 }
 
 #[test]

@@ -217,7 +217,22 @@ impl One<'_, '_, '_> {
             return None;
         }
         let name = format!("{}-shadow", self.raw.name);
-        self.policies.of_route(reference, &name, &at, self.out)
+        let compiled = self.policies.of_route(reference, &name, &at, self.out)?;
+        // It is judged with what the enforced policy had to learn, and asks nobody itself.
+        let written = &compiled.merged;
+        for (key, asks) in [
+            ("introspection", written.introspection.is_some()),
+            ("dpop", written.dpop.is_some()),
+        ] {
+            if asks {
+                at.refuse(
+                    self.out,
+                    format!("{key} of a shadow policy would have no effect"),
+                    format!("remove {key} from it, or try it in the policy of a route that is only observed"),
+                );
+            }
+        }
+        Some(compiled)
     }
 
     /// Whether policy and forwarded facts can be had on this listener.
