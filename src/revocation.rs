@@ -66,6 +66,8 @@ pub struct Door {
 
 struct Terms {
     secret: Option<Secret<Box<str>>>,
+    /// Whether a caller must have a certificate.
+    certificate: bool,
     tls: Option<(Arc<ServerTls>, Arc<Directory>)>,
 }
 
@@ -255,11 +257,14 @@ impl Door {
             (Some(_), None) => false,
             (Some(_), Some((_, trust))) => {
                 let trust = trust.lock().unwrap_or_else(PoisonError::into_inner);
-                trust.standing(clock::now()) == Some(Standing::Trusted)
+                match trust.standing(clock::now()) {
+                    Some(standing) => standing == Standing::Trusted,
+                    None => !terms.certificate,
+                }
             }
         };
         let secret = match &terms.secret {
-            None => terms.tls.is_some(),
+            None => terms.certificate,
             Some(secret) => {
                 let mut fields = headers.get_all(header::AUTHORIZATION).iter();
                 let one = fields.next().filter(|_| fields.next().is_none());
@@ -286,8 +291,10 @@ impl Terms {
                 Some((tls, Arc::new(Directory::nameless(entry))))
             }
         };
+        let asked = settings.tls.as_ref().map(|tls| tls.client_certificate);
         Ok(Self {
             secret: settings.secret.clone(),
+            certificate: asked == Some(tls::ClientCertificate::Required),
             tls,
         })
     }

@@ -314,6 +314,21 @@ impl<'s> Policies<'s> {
         issuer(self.issuers, name, at, out)
     }
 
+    /// Whether a policy's audience is one of an issuer's of these, or a resource below one.
+    pub(super) fn is_ours(&self, audience: &str, ids: &[IssuerId]) -> bool {
+        let issuers = self
+            .issuers
+            .values()
+            .filter(|found| ids.contains(&found.id));
+        let mut known = issuers
+            .filter_map(|found| found.settings.as_ref())
+            .flat_map(|settings| &settings.issuer.audience);
+        known.any(|ours| match audience.strip_prefix(&**ours) {
+            Some(below) => below.is_empty() || below.starts_with('/') || ours.ends_with('/'),
+            None => false,
+        })
+    }
+
     /// Longest lifetime that any of these issuers lets a token have.
     pub(super) fn longest_lifetime(&self, ids: &[IssuerId]) -> Option<std::time::Duration> {
         let of = self

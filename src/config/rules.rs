@@ -47,7 +47,7 @@ pub(super) fn compile(
         opaque: introspection.opaque,
         introspection: introspection.asking,
         audience: match &merged.audience {
-            Some(audience) => Some(values::list(&chain.origin(&["audience"])?, audience, out)),
+            Some(audience) => Some(self::audience(chain, audience, (policies, &issuers), out)?),
             None => None,
         },
         binding: binding(chain, merged, out)?,
@@ -64,6 +64,25 @@ pub(super) fn compile(
         max_lifetime,
         issuers,
     })
+}
+
+/// What a policy names stands in place of the issuers' lists: it is meant to be a resource below
+/// the API, and reported where it is another.
+fn audience(
+    chain: &Chain,
+    written: &[String],
+    (policies, issuers): (&Policies<'_>, &[IssuerId]),
+    out: &mut Findings,
+) -> Option<Vec<Box<str>>> {
+    let at = chain.origin(&["audience"])?;
+    for (index, one) in written.iter().enumerate() {
+        if !one.is_empty() && !issuers.is_empty() && !policies.is_ours(one, issuers) {
+            let text =
+                format!("{one} is neither in audience of an issuer of the policy nor below one");
+            at.item(index).report(out, ReportKind::Weaker, text);
+        }
+    }
+    Some(values::list(&at, written, out))
 }
 
 fn binding(chain: &Chain, merged: &raw::Policy, out: &mut Findings) -> Option<Binding> {

@@ -254,7 +254,7 @@ pub struct Policy {
     pub name: Arc<str>,
     /// Issuers whose tokens it takes.
     pub issuers: Vec<IssuerId>,
-    /// Narrows the audience of every issuer.
+    /// Stands in place of the audience of every issuer.
     pub audience: Option<Vec<Box<str>>>,
     /// The one of `issuers` that opaque tokens are asked of; `None`: they are not taken.
     pub opaque: Option<IssuerId>,

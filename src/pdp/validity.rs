@@ -48,13 +48,12 @@ pub(super) fn judge(
         };
         lifetime(token, issued, longest, issuer.clock_skew)?;
     }
-    audience(token, &issuer.audience, &issuer.name)?;
-    // A policy narrows: a token for the policy's audience must still be for one of the issuer's,
-    // which config holds to be the wider list.
-    if let Some(narrower) = &policy.audience {
-        audience(token, narrower, &policy.name)?;
+    // What a policy names stands in place of the issuer's list: a resource of its own, below the
+    // API as a whole. `check` reports one that is not.
+    match &policy.audience {
+        Some(own) => audience(token, own, &policy.name),
+        None => audience(token, &issuer.audience, &issuer.name),
     }
-    Ok(())
 }
 
 /// FAPI 2.0 Security Profile s5.3.2.1: clocks differ a little (TOK-11).

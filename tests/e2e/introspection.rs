@@ -364,3 +364,20 @@ fn the_door_for_revocations_opens_to_certificates_that_are_trusted() {
     assert_eq!(open.call(&order).unwrap().status, 401);
     assert!(at(stage.client(&gate)).call(&order).is_err());
 }
+
+#[test]
+fn the_door_may_ask_for_a_secret_over_tls_alone() {
+    let stage = Stage::new();
+    let mut config = introspecting(&stage, stage.config(), LONG);
+    std::fs::write(stage.path("secret"), "0123456789abcdef").unwrap();
+    config.more.push_str(
+        "\n[revocation]\naddress = \"127.0.0.1:0\"\nsecret = { file = \"secret\" }\n[revocation.tls]\n\
+         certificate = \"pki/server.pem\"\nprivate_key = \"pki/server-key.pem\"\nclient_certificate = \"none\"\n",
+    );
+    let gate = stage.start(&config);
+    let client = stage.anonymous(&gate).at(gate.address("revocation"));
+    let order = Request::post("/revocations", "{\"all\":true}");
+    assert_eq!(client.call(&order).unwrap().status, 401);
+    let order = order.field("Authorization", "Bearer 0123456789abcdef");
+    assert_eq!(client.call(&order).unwrap().status, 200);
+}
