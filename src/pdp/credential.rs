@@ -20,7 +20,7 @@ pub struct Credential {
 /// its route takes (RFC 6750 s2.1, RFC 9449 s7.1). Neither a form nor a cookie is looked at
 /// (PRES-04, PRES-11).
 ///
-/// Whether it is a JWT or opaque is seen later ([`looks_signed`]): most tokens are remembered, and
+/// Whether it is a JWT or opaque is seen later (`looks_signed`): most tokens are remembered, and
 /// those need no look.
 ///
 /// # Errors

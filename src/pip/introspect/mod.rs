@@ -3,8 +3,8 @@
 //!
 //! A request that must know waits; the call is nobody's: it is a task of this plane, so no client
 //! takes it along by leaving, and any number of requests with one token wait for one call. Who may
-//! wait and how much is asked at once is bounded ([`admission`]), a server that fails is left alone
-//! ([`breaker`]), and nothing is shared between issuers but the memory of answers.
+//! wait and how much is asked at once is bounded (`admission`), a server that fails is left alone
+//! (`breaker`), and nothing is shared between issuers but the memory of answers.
 
 mod admission;
 mod authentication;
