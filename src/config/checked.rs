@@ -59,6 +59,7 @@ pub(super) fn check(
     };
     let tables = routes::check(&file, &places, &world, &mut policies, out);
     policies.judge_rs256(out);
+    policies.report_revocation(out);
     let takes_proofs = policies.all.iter().any(|(_, one)| one.policy.binding.dpop);
     let replay = at.key("dpop").key("replay");
     if takes_proofs && !replay.written() {

@@ -34,6 +34,8 @@ pub(super) struct Introspects {
     pub(super) used: bool,
     /// Whether it was named as the one that gets opaque tokens.
     pub(super) opaque: bool,
+    /// Whether it is asked about JWTs too.
+    pub(super) always: bool,
 }
 
 /// Checks every issuer, and them beside each other.
@@ -102,6 +104,7 @@ fn one(
     let introspects = introspection.as_ref().map(|found| Introspects {
         used: found.used,
         opaque: found.opaque,
+        always: found.rules.always,
     });
     let max_lifetime = issuer.max_lifetime;
     let rs256 = issuer.algorithms.contains(&Algorithm::Rs256);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::document::At;
 use super::dpop::Proofs;
-use super::problem::Findings;
+use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::shape::nearest;
 use super::source::PolicySource;
@@ -336,6 +336,31 @@ impl<'s> Policies<'s> {
             .values()
             .filter(|issuer| ids.contains(&issuer.id));
         of.map(|issuer| issuer.max_lifetime).max()
+    }
+
+    /// A JWT that is verified here alone passes after it was revoked. That is common, and for how
+    /// long is somebody's decision: `max_lifetime` of issuer or policy says that it was made
+    /// (FAPI 2.0 Security Profile s5.3.4; INT-15).
+    pub(super) fn report_revocation(&self, out: &mut Findings) {
+        for found in self.issuers.values() {
+            let asked = found.introspection.as_ref().is_some_and(|how| how.always);
+            if asked || found.at.key("max_lifetime").written() {
+                continue;
+            }
+            let blind = self.all.iter().find(|(_, compiled)| {
+                let policy = &compiled.policy;
+                policy.issuers.contains(&found.id)
+                    && policy.introspection == Asking::AsIssuer
+                    && policy.max_lifetime.is_none()
+            });
+            if let Some((name, _)) = blind {
+                let longest = humantime::format_duration(found.max_lifetime);
+                let text = format!(
+                    "a JWT that was revoked passes until its exp, up to {longest} (policy {name} and perhaps others): write max_lifetime if that is accepted, or introspection = \"always\" in policies where it is not"
+                );
+                found.at.report(out, ReportKind::Note, text);
+            }
+        }
     }
 
     /// RS256 only where every policy of the issuer stands on fapi1-baseline: FAPI 1.0 Part 2 s8.6

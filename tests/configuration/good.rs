@@ -344,3 +344,28 @@ fn the_schema_knows_every_key() {
     walk(&schema, "");
     walk(&policy, "policy");
 }
+
+#[test]
+fn whoever_accepts_that_revoked_tokens_pass_for_a_while_says_so() {
+    // INT-15
+    let route =
+        "\n[[route]]\nname = \"a\"\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"core\"\n";
+    let reported = |text: &str| {
+        let checked = good(text);
+        let mut reports = checked.reports.iter().map(ToString::to_string);
+        reports.any(|report| {
+            report.contains("a JWT that was revoked passes until its exp, up to 1day")
+        })
+    };
+    let with = |policy: &str| format!("{MINIMAL}{route}policy = {policy}\n");
+    assert!(reported(&with("\"fapi2\"")));
+    assert!(
+        !reported(&with("{ max_lifetime = \"15m\" }")),
+        "somebody thought of it"
+    );
+    let accepted =
+        with("\"fapi2\"").replace("[issuer.main]", "[issuer.main]\nmax_lifetime = \"24h\"");
+    assert!(!reported(&accepted));
+    let open = format!("{MINIMAL}{route}open = true\n");
+    assert!(!reported(&open), "where no token is judged");
+}

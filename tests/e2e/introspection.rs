@@ -128,27 +128,28 @@ fn an_answer_is_held_to_the_rules_of_a_jwt() {
 }
 
 #[test]
-fn first_uses_at_once_over_both_protocols_make_one_call() {
+fn a_thousand_first_uses_at_once_over_both_protocols_make_one_call() {
     // INT-09
     let stage = Stage::new();
-    let config = introspecting(&stage, stage.config(), LONG);
+    let lines = format!("{LONG}timeout = \"30s\"\n");
+    let config = introspecting(&stage, stage.config(), &lines);
     let gate = stage.start(&config);
     let token = stage.issuer.opaque(&stage.draft());
-    let late = std::time::Duration::from_millis(600);
+    let late = std::time::Duration::from_secs(4);
     stage.issuer.fail("introspection", Fault::Late(late));
     let request = Request::get("/accounts/1").token(&token);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..10 {
             scope.spawn(|| {
                 let client = stage.client(&gate).alpn(&["h2"]);
                 let mut connection = h2::Http2::open(&client).unwrap();
-                let requests = vec![request.clone(); 90];
+                let requests = vec![request.clone(); 95];
                 for answer in connection.call_all(&requests) {
                     assert_eq!(answer.unwrap().status, 200);
                 }
             });
         }
-        for _ in 0..40 {
+        for _ in 0..50 {
             scope.spawn(|| {
                 let answer = stage.client(&gate).call(&request).unwrap();
                 assert_eq!(answer.status, 200);
