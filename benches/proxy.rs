@@ -1,7 +1,7 @@
 //! The whole path: CPU time of the real program for one request, with each kind of token, side by
 //! side in one run.
 //!
-//! `cargo bench --bench proxy` (`-- --quick` for a look). Everything is on loopback and ends by
+//! `cargo bench --bench proxy` (`-- --quick` for a look, `-- --only WORD` for one kind). Everything is on loopback and ends by
 //! itself. What is divided by the number of requests is the time that the program's threads were on a
 //! processor (`/proc/PID/task/*/schedstat`), so that what else runs on the machine disturbs little;
 //! rounds go through all kinds in turn, and minima are shown.
@@ -63,6 +63,16 @@ fn main() {
         Kind::DpopJwt,
         Kind::DpopOpaque,
     ];
+    // For a profiler: one kind and nothing else, named by a word of its row.
+    let only = std::env::args().skip_while(|arg| arg != "--only").nth(1);
+    if let Some(only) = only {
+        let kind = kinds.iter().find(|kind| kind.name().contains(&only));
+        let kind = kind.expect("a kind whose row has the word");
+        for _ in 0..rounds {
+            println!("{:.1} us", bench.round(*kind, requests).cpu);
+        }
+        return;
+    }
     let mut best = [const { None::<Round> }; 5];
     for round in 0..rounds {
         for turn in 0..kinds.len() {
