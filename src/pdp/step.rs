@@ -1,22 +1,23 @@
 //! The machine between a routed request and an authorized one. It asks, the shell answers; it
 //! asks each kind of question at most once, so it ends. It never waits and never asks the time.
 
+mod case;
+
 use std::sync::Arc;
 
+use self::case::{Case, challenged, observed, read};
 use super::authorize::{self, Authorized, Gate};
-use super::claims;
 use super::credential::{Credential, credential, looks_signed};
 use super::dpop::ReplayKey;
 use super::introspection::{How, Introspected};
-use super::jwt::{Candidate, is_jwt};
+use super::jwt::Candidate;
 use super::keys::KeySet;
-use super::metadata;
-use super::policy::{Algorithm, Asking, Issuer, Policy, Route};
+use super::policy::{Algorithm, Issuer, Policy, Route};
 use super::route::Routed;
 use super::sender::Sender;
 use super::time::UnixTime;
 use super::token::{AccessToken, SharedToken, TokenDigest};
-use crate::refusal::{Challenge, Reason, Refusal, Scheme};
+use crate::refusal::{Reason, Refusal};
 
 /// What a decision needs from outside.
 #[derive(Debug, Clone)]
@@ -116,15 +117,6 @@ pub struct Pending<B> {
     case: Case<B>,
     ask: Ask,
     evidence: Evidence,
-}
-
-/// A request on its way to a decision: its route, the policy in force there, and what its sender
-/// brought beside the token.
-#[derive(Debug)]
-struct Case<B> {
-    routed: Routed<B>,
-    policy: Arc<Policy>,
-    sender: Sender,
 }
 
 /// What is known of the token so far.
@@ -289,255 +281,6 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
         Ok(case.ask(Ask::Recall(token.digest()), Evidence::Presented(token)))
     } else {
         case.opaque(token, now, trail)
-    }
-}
-
-impl<B> Case<B> {
-    fn ask(self, ask: Ask, evidence: Evidence) -> Step<B> {
-        Step::Ask(Box::new(Pending {
-            case: self,
-            ask,
-            evidence,
-        }))
-    }
-
-    /// The token is not remembered: its own words say whose keys to ask for.
-    fn unknown(
-        self,
-        token: AccessToken,
-        now: UnixTime,
-        trail: &mut Trail,
-    ) -> Result<Step<B>, Refusal> {
-        if self.policy.opaque.is_some() && !is_jwt(token.expose()) {
-            return self.opaque(token, now, trail);
-        }
-        let issuers = self.policy.issuers.iter();
-        let issuers = issuers.filter_map(|id| self.routed.snapshot.issuer(*id));
-        let candidate = match Candidate::new(token, issuers) {
-            Ok(candidate) => candidate,
-            Err(refusal) => return self.refused(refusal, now),
-        };
-        trail.issuer = Some(Arc::clone(candidate.issuer()));
-        let ask = Ask::Keys {
-            issuer: Arc::clone(candidate.issuer()),
-            key_id: candidate.key_id().map(Into::into),
-            algorithm: candidate.algorithm(),
-        };
-        Ok(self.ask(ask, Evidence::Candidate(Box::new(candidate))))
-    }
-
-    /// The token is opaque: the one issuer of the policy that introspects is asked. What no answer
-    /// could save is refused before, so that it costs no call (INT-13).
-    fn opaque(
-        self,
-        token: AccessToken,
-        now: UnixTime,
-        trail: &mut Trail,
-    ) -> Result<Step<B>, Refusal> {
-        let asked = self.policy.opaque.and_then(|id| {
-            let issuer = self.routed.snapshot.issuer(id)?;
-            Some((Arc::clone(issuer), issuer.introspection?))
-        });
-        let Some((issuer, rules)) = asked else {
-            let why = "the token is not three parts of base64url (RFC 7515 s3.1), and no issuer of the policy takes opaque ones";
-            return self.refused(Refusal::because(Reason::TokenMalformed, why), now);
-        };
-        trail.issuer = Some(Arc::clone(&issuer));
-        let length = token.expose().len();
-        if length > rules.token_bytes {
-            let why = format!(
-                "the opaque token has {length} bytes of at most {} for issuer {}",
-                rules.token_bytes, issuer.name
-            );
-            return self.refused(Refusal::because(Reason::TokenTooLarge, why), now);
-        }
-        if let Err(refusal) = authorize::could_pass(&self.routed, &self.policy, &self.sender, now) {
-            return self.refused(refusal, now);
-        }
-        let digest = token.digest();
-        let ask = Ask::Introspect {
-            issuer,
-            token,
-            remembered: self.policy.introspection != Asking::Uncached,
-        };
-        self.proven(now, |case| Ok(case.ask(ask, Evidence::Opaque(digest))))
-    }
-
-    /// A token that ran out is not worth a place in the memory.
-    fn remember(
-        self,
-        (token, text): (SharedToken, AccessToken),
-        now: UnixTime,
-        trail: &mut Trail,
-    ) -> Result<Step<B>, Refusal> {
-        if now >= token.expires() {
-            return self.decided(&token, now, trail);
-        }
-        let ask = Ask::Remember(token.digest(), Arc::clone(&token));
-        Ok(self.ask(ask, Evidence::Verified(token, text)))
-    }
-
-    /// The token is good by itself. Where the policy or the issuer's settings say so, its issuer is
-    /// asked whether it still stands by it, if the request would pass otherwise: both must permit
-    /// (INT-14).
-    fn verified(
-        self,
-        (token, text): (SharedToken, AccessToken),
-        now: UnixTime,
-        trail: &mut Trail,
-    ) -> Result<Step<B>, Refusal> {
-        self.proven(now, |case| {
-            let issuer = case.routed.snapshot.issuer(token.issuer());
-            let always = || {
-                let rules = issuer.and_then(|issuer| issuer.introspection);
-                rules.is_some_and(|rules| rules.always)
-            };
-            let asked = case.policy.introspection != Asking::AsIssuer || always();
-            let Some(issuer) = issuer.filter(|_| asked).map(Arc::clone) else {
-                return case.permitted(&token, now, trail);
-            };
-            if case.passes(&token, now).is_err() {
-                return case.decided(&token, now, trail);
-            }
-            trail.issuer = Some(Arc::clone(&issuer));
-            trail.token = Some(Arc::clone(&token));
-            let ask = Ask::Introspect {
-                issuer,
-                token: text,
-                remembered: case.policy.introspection != Asking::Uncached,
-            };
-            Ok(case.ask(ask, Evidence::Permitted(token)))
-        })
-    }
-
-    /// A JWT about which its issuer was asked: the answer must permit as well, and be about the
-    /// same client and user.
-    fn confirmed(
-        self,
-        (token, told): (&SharedToken, &SharedToken),
-        now: UnixTime,
-        trail: &mut Trail,
-    ) -> Result<Step<B>, Refusal> {
-        let other_user = match (token.subject(), told.subject()) {
-            (Some(ours), Some(theirs)) => ours != theirs,
-            (None, _) | (_, None) => false,
-        };
-        if token.client_id() != told.client_id() || other_user {
-            let why = "the issuer's answer names another client or user than the token itself";
-            return self.refused(Refusal::because(Reason::IntrospectionUnfit, why), now);
-        }
-        match self.passes(told, now) {
-            Ok(()) => self.permitted(token, now, trail),
-            Err(refusal) => self.refused(refusal, now),
-        }
-    }
-
-    /// All is known of the token. A proof that would pass is used up now.
-    fn permitted(
-        self,
-        token: &SharedToken,
-        now: UnixTime,
-        trail: &mut Trail,
-    ) -> Result<Step<B>, Refusal> {
-        let Some(proof) = self.sender.proof() else {
-            return self.decided(token, now, trail);
-        };
-        let ask = Ask::FirstUse {
-            key: proof.replay_key(),
-            until: proof.until(&self.policy.proofs),
-        };
-        if self.passes(token, now).is_err() {
-            return self.decided(token, now, trail);
-        }
-        trail.issuer = self.routed.snapshot.issuer(token.issuer()).map(Arc::clone);
-        trail.token = Some(Arc::clone(token));
-        Ok(self.ask(ask, Evidence::Unused(Arc::clone(token))))
-    }
-
-    fn decided(
-        self,
-        token: &SharedToken,
-        now: UnixTime,
-        trail: &mut Trail,
-    ) -> Result<Step<B>, Refusal> {
-        let Self {
-            routed,
-            policy,
-            sender,
-        } = self;
-        trail.issuer = routed.snapshot.issuer(token.issuer()).map(Arc::clone);
-        trail.token = Some(Arc::clone(token));
-        match authorize::decide(routed, &policy, (token, &sender), now, trail) {
-            Ok(authorized) => Ok(Step::Done(Box::new(authorized))),
-            Err((routed, refusal)) => {
-                observed(routed, challenged(refusal, &policy, sender.scheme()), now)
-            }
-        }
-    }
-
-    fn passes(&self, token: &SharedToken, now: UnixTime) -> Result<(), Refusal> {
-        authorize::passes(&self.routed, &self.policy, (token, &self.sender), now)
-    }
-
-    /// Goes on once the signature of the proof, where there is one, was found good.
-    fn proven(
-        self,
-        now: UnixTime,
-        then: impl FnOnce(Self) -> Result<Step<B>, Refusal>,
-    ) -> Result<Step<B>, Refusal> {
-        let Self {
-            routed,
-            policy,
-            sender,
-        } = self;
-        let scheme = sender.scheme();
-        match sender.proven() {
-            Ok(sender) => then(Self {
-                routed,
-                policy,
-                sender,
-            }),
-            Err(refusal) => observed(routed, challenged(refusal, &policy, scheme), now),
-        }
-    }
-
-    /// The end of a request that its policy does not let pass.
-    fn refused(self, refusal: Refusal, now: UnixTime) -> Result<Step<B>, Refusal> {
-        let refusal = challenged(refusal, &self.policy, self.sender.scheme());
-        observed(self.routed, refusal, now)
-    }
-}
-
-fn read(candidate: &Candidate, keys: &KeySet) -> Result<SharedToken, Refusal> {
-    let signed = candidate.verify(keys)?;
-    claims::read(&signed, candidate.issuer(), candidate.digest()).map(Arc::new)
-}
-
-/// A refusal, but on a route that is only observed.
-fn observed<B>(routed: Routed<B>, refusal: Refusal, now: UnixTime) -> Result<Step<B>, Refusal> {
-    let refusal = match refusal.reason().spec().challenge {
-        Challenge::None => refusal,
-        // RFC 9728 s5.1.
-        Challenge::Bare | Challenge::Error(_) => match metadata::location(&routed) {
-            Some(at) => refusal.advise(|advice| advice.resource_metadata = Some(at)),
-            None => refusal,
-        },
-    };
-    authorize::observe(routed, refusal, now).map(|authorized| Step::Done(Box::new(authorized)))
-}
-
-/// Says which schemes the route takes, and that the error is of the one that the client used.
-fn challenged(refusal: Refusal, policy: &Policy, used: Scheme) -> Refusal {
-    let silent = refusal
-        .advice()
-        .is_none_or(|advice| advice.schemes.is_empty());
-    if matches!(refusal.reason().spec().challenge, Challenge::Error(_)) && silent {
-        refusal.advise(|advice| {
-            advice.schemes = policy.binding.schemes();
-            advice.used = Some(used);
-        })
-    } else {
-        refusal
     }
 }
 
