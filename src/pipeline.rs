@@ -6,7 +6,7 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{Method, Request, Response, Version};
@@ -18,8 +18,8 @@ use crate::pdp::dpop::NonceRule;
 use crate::pdp::metadata;
 use crate::pdp::policy::Access;
 use crate::pdp::{
-    self, Authorized, Inbound, InteractionId, Peer, RequestHead, RouteTable, Snapshot, Standing,
-    Step, Trail,
+    self, Answer, Ask, Authorized, Inbound, InteractionId, Peer, Pending, RequestHead, Route,
+    RouteTable, Snapshot, Standing, Step, Trail, Unavailable,
 };
 use crate::pip::Pip;
 use crate::refusal::{Reason, Refusal};
@@ -177,7 +177,8 @@ pub async fn serve(
     record.path = Some(parts.uri.path().into());
     record.received = Some(body.counter());
     let failure = body.failure_handle();
-    let pending_body = !http_body::Body::is_end_stream(&body);
+    let no_body = http_body::Body::is_end_stream(&body);
+    let whole = body.read_whole();
     let distrusted = standing.is_some_and(|standing| standing != Standing::Trusted);
 
     let mut trail = Trail::default();
@@ -245,7 +246,7 @@ pub async fn serve(
                 id,
                 respond::Manner {
                     disclose: connection.disclose_reasons,
-                    close: (pending_body || distrusted) && version < Version::HTTP_2,
+                    close: (!(no_body || whole.get()) || distrusted) && version < Version::HTTP_2,
                     is_head,
                     now: clock::now(),
                 },
@@ -290,7 +291,7 @@ async fn judge(
         .starts_with(metadata::WELL_KNOWN)
         .then(|| metadata(snapshot, &head, &connection.peer))
         .flatten();
-    let method = head.method().clone();
+    let asks = matches!(*head.method(), Method::GET | Method::HEAD);
     let inbound = Inbound {
         head,
         peer: Arc::clone(&connection.peer),
@@ -300,7 +301,7 @@ async fn judge(
     let routed = match (pdp::route(inbound, snapshot, trail), document) {
         // A route of the operator's goes before what we would say ourselves.
         (Err(refusal), Some(document)) if refusal.reason() == Reason::RouteNotFound => {
-            if matches!(method, Method::GET | Method::HEAD) {
+            if asks {
                 return Ok(Judged::Metadata(document));
             }
             let allow = vec!["GET".into(), "HEAD".into()];
@@ -313,13 +314,15 @@ async fn judge(
     loop {
         match step {
             Step::Done(permit) => return Ok(Judged::Permit(permit)),
-            Step::Ask(pending) => {
+            Step::Ask(mut pending) => {
                 let asked = Instant::now();
-                let answer = connection
-                    .shared
-                    .pip
-                    .answer(pending.ask(), &connection.peer, clock::now())
-                    .await;
+                let answer = if let Ask::Body { limit } = *pending.ask() {
+                    read_body(connection, &mut pending, limit, record.started).await
+                } else {
+                    let pip = &connection.shared.pip;
+                    pip.answer(pending.ask(), &connection.peer, clock::now())
+                        .await
+                };
                 record.stages.inform += asked.elapsed();
                 // Time is read after the answer has come: a slow one cannot stretch a token's life.
                 step = match answer {
@@ -331,6 +334,44 @@ async fn judge(
     }
 }
 
+/// What a body and a request may take on this route.
+struct Bounds {
+    body_bytes: u64,
+    body_timeout: Duration,
+    /// What is left of the request's time.
+    left: Duration,
+}
+
+fn bounds(connection: &Connection, route: &Route, started: Instant) -> Bounds {
+    let (own, listener) = (route.limits, &connection.limits);
+    let within = own.request_timeout.unwrap_or(listener.request_timeout);
+    Bounds {
+        body_bytes: own.body_bytes.unwrap_or(listener.body_bytes),
+        body_timeout: own.body_timeout.unwrap_or(listener.body_timeout),
+        left: within.saturating_sub(started.elapsed()),
+    }
+}
+
+/// The body, for a decision that is about it.
+async fn read_body(
+    connection: &Connection,
+    pending: &mut Pending<RequestBody>,
+    limit: usize,
+    started: Instant,
+) -> Result<Answer, Unavailable> {
+    let bounds = bounds(connection, pending.route(), started);
+    let body = pending.body_mut();
+    body.set_bounds(bounds.body_bytes, bounds.body_timeout);
+    let read = tokio::time::timeout(bounds.left, body.read_ahead(limit)).await;
+    read.unwrap_or(Err(Reason::RequestTooSlow))
+        .map(Answer::Body)
+        .map_err(|reason| Unavailable {
+            reason,
+            detail: format!("the decision needs the body, of at most {limit} bytes").into(),
+            retry_after: None,
+        })
+}
+
 /// Sends an authorized request on, within the bounds of its route and listener.
 async fn send(
     connection: &Connection,
@@ -339,20 +380,16 @@ async fn send(
     failure: &FailureHandle,
     record: &mut AccessRecord,
 ) -> Result<Forwarded, Refusal> {
-    let bounds = permit.route().limits;
-    let limit = bounds.body_bytes.unwrap_or(connection.limits.body_bytes);
-    let body_timeout = bounds
-        .body_timeout
-        .unwrap_or(connection.limits.body_timeout);
+    let Bounds {
+        body_bytes,
+        body_timeout,
+        left,
+    } = bounds(connection, permit.route(), record.started);
     let body = permit.body_mut();
-    body.set_bounds(limit, body_timeout);
+    body.set_bounds(body_bytes, body_timeout);
     if body.declared_too_large() {
         return Err(Reason::BodyTooLarge.into());
     }
-    let within = bounds
-        .request_timeout
-        .unwrap_or(connection.limits.request_timeout);
-    let left = within.saturating_sub(record.started.elapsed());
 
     let started = Instant::now();
     let drain = upgrade.is_some().then(|| (connection.drained)());

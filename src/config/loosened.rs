@@ -30,6 +30,7 @@ pub(super) fn report(chain: &Chain, merged: &raw::Policy, out: &mut Findings) {
             &merged.require_headers,
             &base.require_headers,
         ),
+        ("amr", &merged.amr, &base.amr),
     ] {
         let own = asked(own);
         let lost: Vec<_> = asked(inherited)
@@ -45,7 +46,6 @@ pub(super) fn report(chain: &Chain, merged: &raw::Policy, out: &mut Findings) {
     }
     for (key, own, inherited) in [
         ("any_scope", &merged.any_scope, &base.any_scope),
-        ("acr", &merged.acr, &base.acr),
         ("audience", &merged.audience, &base.audience),
     ] {
         let inherited = asked(inherited);
@@ -89,6 +89,23 @@ pub(super) fn report(chain: &Chain, merged: &raw::Policy, out: &mut Findings) {
             "allows clients that the inherited list does not".to_owned(),
         );
     }
+    if base.step_up.is_some() && json(&base.step_up) != json(&merged.step_up) {
+        weaker("step_up", "replaces the inherited rules".to_owned());
+    }
+    let (own, inherited) = (contexts(merged), contexts(&base));
+    let gained: Vec<_> = own.iter().filter(|one| !inherited.contains(one)).collect();
+    if !inherited.is_empty() && !gained.is_empty() {
+        let gained = gained.iter().map(|one| one.as_str()).collect::<Vec<_>>();
+        for key in ["acr", "acr_at_least", "acr_ranks"] {
+            weaker(
+                key,
+                format!(
+                    "takes {} too, which the inherited rule does not",
+                    gained.join(", ")
+                ),
+            );
+        }
+    }
     if (base.introspection, merged.introspection)
         == (Some(Introspection::Uncached), Some(Introspection::Always))
     {
@@ -107,12 +124,28 @@ pub(super) fn report(chain: &Chain, merged: &raw::Policy, out: &mut Findings) {
             json(&merged.authorization_details),
             json(&base.authorization_details),
         ),
+        (
+            "dynamic_linking",
+            json(&merged.dynamic_linking),
+            json(&base.dynamic_linking),
+        ),
     ] {
         for (member, value) in inherited.as_object().into_iter().flatten() {
             if own.get(member) != Some(value) {
                 weaker(key, format!("replaces the inherited rule for {member}"));
             }
         }
+    }
+}
+
+/// The authentication contexts that will do.
+fn contexts(policy: &raw::Policy) -> Vec<String> {
+    match (&policy.acr_at_least, &policy.acr_ranks) {
+        (Some(least), Some(ranks)) => {
+            let enough = ranks.iter().skip_while(|rank| *rank != least);
+            enough.cloned().collect()
+        }
+        _ => policy.acr.clone().unwrap_or_default(),
     }
 }
 

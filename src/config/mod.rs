@@ -4,6 +4,7 @@
 //! Everything that is wrong is found at once and returned as values; nothing here logs. The walk is
 //! file → `raw` (as written) → `defaults` → `checked` (as it will be used).
 
+mod authentication;
 mod checked;
 mod defaults;
 mod document;
@@ -13,8 +14,10 @@ mod forward;
 mod interner;
 mod introspection;
 mod issuers;
+mod linking;
 mod listeners;
 mod loosened;
+mod methods;
 mod policies;
 mod problem;
 mod raw;

@@ -46,9 +46,24 @@ pub(super) struct Policy {
     /// Authentication contexts, one of them; else the challenge of RFC 9470.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) acr: Option<Vec<String>>,
+    /// The least of `acr_ranks` that will do; in place of `acr`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) acr_at_least: Option<String>,
+    /// Authentication contexts, the weakest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) acr_ranks: Option<Vec<String>>,
+    /// Authentication methods (RFC 8176), all of them; else the challenge of RFC 9470.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) amr: Option<Vec<String>>,
     /// Longest time since the user authenticated; else the challenge of RFC 9470.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_age: Option<String>,
+    /// What more is asked of the user's authentication, by method and amount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) step_up: Option<Vec<StepUp>>,
+    /// Values of the body that must be those of the approved authorization_details entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dynamic_linking: Option<DynamicLinking>,
     /// Whether the issuer is asked about JWTs that were verified here. Default: as `use` of its
     /// introspection says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +111,67 @@ pub(super) enum BindingKind {
     Dpop,
     /// An unbound token passes too; reported.
     None,
+}
+
+/// One of `step_up`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepUp {
+    /// Requests that it is about.
+    pub(super) methods: Vec<String>,
+    /// Only those above this amount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) amount: Option<StepUpAmount>,
+    /// As `acr` of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) acr: Option<Vec<String>>,
+    /// As `acr_at_least` of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) acr_at_least: Option<String>,
+    /// As `amr` of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) amr: Option<Vec<String>>,
+    /// As `max_age` of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_age: Option<String>,
+}
+
+/// `amount` of `step_up`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepUpAmount {
+    /// JSON pointer to the amount in the request's body (RFC 6901).
+    pub(super) at: String,
+    /// The most that is let go, such as "30.00".
+    pub(super) above: String,
+    /// Currency of `above`, such as "EUR".
+    pub(super) currency: String,
+    /// JSON pointer to the currency in the request's body.
+    pub(super) currency_at: String,
+    /// Bytes of a body that is looked at. Default "64KiB".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) body_bytes: Option<String>,
+}
+
+/// `dynamic_linking`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DynamicLinking {
+    /// `type` of the entry. Default: that of authorization_details.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<String>,
+    /// Requests that it is about. Default: of every method but GET, HEAD and OPTIONS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) methods: Option<Vec<String>>,
+    /// Amounts: JSON pointer into the body = JSON pointer into the entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) amounts: Option<BTreeMap<String, String>>,
+    /// Other values, compared as they are written: as `amounts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) values: Option<BTreeMap<String, String>>,
+    /// Bytes of a body that is looked at. Default "64KiB".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) body_bytes: Option<String>,
 }
 
 /// `dpop` of a policy.
@@ -227,8 +303,29 @@ impl Policy {
             binding: replaced(&self.binding, &base.binding),
             scopes: replaced(&self.scopes, &base.scopes),
             any_scope: replaced(&self.any_scope, &base.any_scope),
-            acr: replaced(&self.acr, &base.acr),
+            // Two ways to say one thing: the one given replaces either.
+            acr: match &self.acr_at_least {
+                Some(_) => self.acr.clone(),
+                None => replaced(&self.acr, &base.acr),
+            },
+            acr_at_least: match &self.acr {
+                Some(_) => self.acr_at_least.clone(),
+                None => replaced(&self.acr_at_least, &base.acr_at_least),
+            },
+            acr_ranks: replaced(&self.acr_ranks, &base.acr_ranks),
+            amr: replaced(&self.amr, &base.amr),
             max_age: replaced(&self.max_age, &base.max_age),
+            step_up: replaced(&self.step_up, &base.step_up),
+            dynamic_linking: match (&self.dynamic_linking, &base.dynamic_linking) {
+                (Some(own), Some(inherited)) => Some(DynamicLinking {
+                    kind: replaced(&own.kind, &inherited.kind),
+                    methods: replaced(&own.methods, &inherited.methods),
+                    amounts: joined(&own.amounts, &inherited.amounts),
+                    values: joined(&own.values, &inherited.values),
+                    body_bytes: replaced(&own.body_bytes, &inherited.body_bytes),
+                }),
+                (own, inherited) => replaced(own, inherited),
+            },
             introspection: replaced(&self.introspection, &base.introspection),
             dpop: match (&self.dpop, &base.dpop) {
                 (Some(own), Some(inherited)) => Some(PolicyDpop {

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::Method;
-
 use super::document::At;
 use super::forward::{self, Rules};
 use super::listeners::Listener;
+use super::methods;
 use super::policies::{Compiled, Policies};
 use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::shape::nearest;
 use super::upstreams;
 use super::values::{self, duration, end_of_day, hours, ms, size};
-use crate::pdp::policy::{Access, MethodSet, Rewrite, Route, RouteLimits, UpstreamName};
+use crate::pdp::policy::{Access, Rewrite, Route, RouteLimits, UpstreamName};
 use crate::pdp::{Ambiguities, Pattern, UnixTime};
 
 /// What routes are held against.
@@ -41,7 +40,7 @@ impl One<'_, '_, '_> {
         let pattern = self.pattern();
         let listeners = self.known_listeners();
         let case_insensitive = self.upstream();
-        let methods = self.methods();
+        let methods = methods::read(&self.at.key("methods"), &self.raw.methods, self.out);
         let policy = self.policy();
         if raw.open == Some(true) {
             let text = format!("{} needs no token at all", raw.path);
@@ -137,46 +136,6 @@ impl One<'_, '_, '_> {
         Some(self.world.upstreams.get(name)?.case_insensitive)
     }
 
-    fn methods(&mut self) -> MethodSet {
-        let at = self.at.key("methods");
-        let written = &self.raw.methods;
-        values::list(&at, written, self.out);
-        if let [only] = written.as_slice()
-            && only == "*"
-        {
-            return MethodSet::Any;
-        }
-        let mut methods = Vec::new();
-        for (index, name) in written.iter().enumerate() {
-            let here = at.item(index);
-            let upper = name.to_ascii_uppercase();
-            match Method::from_bytes(name.as_bytes()) {
-                _ if name == "*" => here.refuse(
-                    self.out,
-                    "\"*\" stands beside other methods",
-                    "write [\"*\"] alone, or the methods one by one",
-                ),
-                Ok(Method::TRACE | Method::CONNECT) => here.refuse(
-                    self.out,
-                    format!("{name} is never passed on"),
-                    "remove it: both let a client reach around the gate",
-                ),
-                Ok(_) if *name != upper => here.refuse(
-                    self.out,
-                    format!("{name:?}: methods are compared with their case (RFC 9110 s9.1)"),
-                    format!("write {upper:?}"),
-                ),
-                Ok(method) => methods.push(method),
-                Err(_) => here.refuse(
-                    self.out,
-                    format!("{name:?} is no method"),
-                    "write methods such as \"GET\" or \"POST\"",
-                ),
-            }
-        }
-        MethodSet::These(methods)
-    }
-
     fn policy(&mut self) -> Option<Compiled> {
         match (&self.raw.policy, self.raw.open) {
             (Some(_), Some(true)) => {
@@ -223,6 +182,8 @@ impl One<'_, '_, '_> {
         for (key, asks) in [
             ("introspection", written.introspection.is_some()),
             ("dpop", written.dpop.is_some()),
+            ("step_up", written.step_up.is_some()),
+            ("dynamic_linking", written.dynamic_linking.is_some()),
         ] {
             if asks {
                 at.refuse(

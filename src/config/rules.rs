@@ -12,7 +12,8 @@ use super::raw;
 use super::raw_policy::{
     BindingKind, Certificate, ClaimRule, Clients, NonceRule, OneOrMore, Psd2Role,
 };
-use super::values::{self, YEAR, duration, secs};
+use super::values;
+use super::{authentication, linking};
 use crate::pdp::dpop;
 use crate::pdp::policy::{self, Algorithm, Binding, CertificateRule, DetailsRule};
 use crate::pdp::{IssuerId, Policy};
@@ -54,8 +55,9 @@ pub(super) fn compile(
         proofs: proofs(merged, policies),
         scopes: words(chain, "scopes", merged.scopes.as_deref(), out)?,
         any_scope: words(chain, "any_scope", merged.any_scope.as_deref(), out)?,
-        acr: words(chain, "acr", merged.acr.as_deref(), out)?,
-        max_age: time(chain, "max_age", merged.max_age.as_deref(), out)?,
+        strength: authentication::strength(chain, merged, out)?,
+        step_up: authentication::step_up(chain, merged, out)?,
+        linking: linking::compile(chain, merged, out)?,
         authorization_details: details(chain, merged, out)?,
         claims: claims(chain, merged, out)?,
         clients: clients(chain, merged, (policies, &issuers), out)?,
@@ -122,9 +124,7 @@ fn proofs(merged: &raw::Policy, policies: &Policies<'_>) -> dpop::Rules {
     }
 }
 
-/// Values of a challenge: `scope-token` of RFC 6749 s3.3, which `acr_values` must fit too
-/// (RFC 9470 s3): printable ASCII without blank, quote and backslash.
-fn words(
+pub(super) fn words(
     chain: &Chain,
     key: &str,
     values: Option<&[String]>,
@@ -133,23 +133,10 @@ fn words(
     let Some(values) = values else {
         return Some(Vec::new());
     };
-    let at = chain.origin(&[key])?;
-    let words = values::list(&at, values, out);
-    for (index, word) in words.iter().enumerate() {
-        let fits = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-        if !word.is_empty() && !word.bytes().all(fits) {
-            at.item(index).refuse(
-                out,
-                format!("{word:?} cannot stand in a challenge"),
-                "use printable ASCII without blanks, quotes and backslashes (RFC 6750 s3); one value an entry",
-            );
-        }
-    }
-    Some(words)
+    Some(authentication::words(&chain.origin(&[key])?, values, out))
 }
 
-/// A duration that clients are told in whole seconds.
-fn time(
+pub(super) fn time(
     chain: &Chain,
     key: &str,
     value: Option<&str>,
@@ -160,15 +147,7 @@ fn time(
     };
     let mut layers = chain.layers.iter().map(|(at, _)| at);
     let at = layers.find(|at| at.key(key).written())?;
-    let duration = duration(at, key, Some(value), secs(1)..=YEAR, out);
-    if duration.subsec_nanos() != 0 {
-        at.key(key).refuse(
-            out,
-            format!("{value:?} has a fraction"),
-            "write whole seconds",
-        );
-    }
-    Some(Some(duration))
+    Some(Some(authentication::seconds(at, key, value, out)))
 }
 
 /// A date has no form in JSON, and so cannot be what a claim is compared with.

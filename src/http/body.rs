@@ -1,4 +1,5 @@
-//! Bodies in both directions: bounded, timed, counted, and never held as a whole.
+//! Bodies in both directions: bounded, timed, counted, and held as a whole only where a decision
+//! reads one.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,7 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, Sleep};
@@ -58,6 +60,17 @@ pub struct RequestBody {
     timer: Option<Pin<Box<Sleep>>>,
     /// When something last came, or was first waited for.
     since: Option<Instant>,
+    /// What was read for the decision, and goes on before the rest.
+    ahead: Ahead,
+}
+
+/// The part of a body that was read before it was sent on.
+#[derive(Debug, Default)]
+struct Ahead {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+    /// Whether it is all of it.
+    ended: bool,
 }
 
 impl RequestBody {
@@ -73,7 +86,42 @@ impl RequestBody {
             failure: FailureHandle::default(),
             timer: None,
             since: None,
+            ahead: Ahead::default(),
         }
+    }
+
+    /// Reads the body for the decision, at most `most` bytes of it. Whatever was read, trailers
+    /// included, is sent on afterwards as it came, also where this fails.
+    ///
+    /// # Errors
+    /// `body_too_large`, `request_too_slow`, `request_malformed`.
+    pub async fn read_ahead(&mut self, most: usize) -> Result<Bytes, Reason> {
+        let mut data = BytesMut::from(std::mem::take(&mut self.ahead.data));
+        let read = loop {
+            if self
+                .inner
+                .size_hint()
+                .lower()
+                .saturating_add(data.len() as u64)
+                > most as u64
+            {
+                break Err(Reason::BodyTooLarge);
+            }
+            if self.ahead.ended {
+                break Ok(());
+            }
+            let next = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_inner(cx)).await;
+            match next.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(piece))) => data.extend_from_slice(&piece),
+                Some(Ok(Err(frame))) => self.ahead.trailers = frame.into_trailers().ok(),
+                Some(Err(_)) => {
+                    break Err(self.failure.cause().unwrap_or(Reason::RequestMalformed));
+                }
+                None => self.ahead.ended = true,
+            }
+        };
+        self.ahead.data = data.freeze();
+        read.map(|()| self.ahead.data.clone())
     }
 
     /// Other bounds: those of the route.
@@ -85,7 +133,7 @@ impl RequestBody {
     /// Whether the length that the client declared is above the limit.
     #[must_use]
     pub fn declared_too_large(&self) -> bool {
-        self.inner.size_hint().lower() > self.limit
+        self.size_hint().lower() > self.limit
     }
 
     /// Bytes read so far, readable after the body is gone.
@@ -116,11 +164,9 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
+impl RequestBody {
+    /// The next frame from the connection.
+    fn poll_inner(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -162,13 +208,51 @@ impl Body for RequestBody {
             }
         }
     }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.ahead.data.is_empty() {
+            let data = std::mem::take(&mut self.ahead.data);
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(trailers) = self.ahead.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        if self.ahead.ended {
+            return Poll::Ready(None);
+        }
+        self.poll_inner(cx)
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let Ahead {
+            data,
+            trailers,
+            ended,
+        } = &self.ahead;
+        data.is_empty() && trailers.is_none() && (*ended || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let ahead = self.ahead.data.len() as u64;
+        // With trailers it must not be sent as a body of known length, which has none.
+        if self.ahead.ended && self.ahead.trailers.is_none() {
+            return SizeHint::with_exact(ahead);
+        }
+        let rest = self.inner.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper().filter(|_| !self.ahead.ended) {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
     }
 }
 
@@ -362,131 +446,4 @@ impl Drop for AnswerBody {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::VecDeque;
-
-    /// Frames, each after a pause; then silence, or the end.
-    struct Slow {
-        frames: VecDeque<(Duration, Bytes)>,
-        ends: bool,
-        sleep: Option<Pin<Box<Sleep>>>,
-    }
-
-    impl Body for Slow {
-        type Data = Bytes;
-        type Error = BoxError;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-            let Some((pause, _)) = self.frames.front() else {
-                return if self.ends {
-                    Poll::Ready(None)
-                } else {
-                    Poll::Pending
-                };
-            };
-            let pause = *pause;
-            let sleep = self
-                .sleep
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
-            ready!(sleep.as_mut().poll(cx));
-            self.sleep = None;
-            let (_, data) = self.frames.pop_front().unwrap();
-            Poll::Ready(Some(Ok(Frame::data(data))))
-        }
-    }
-
-    fn slow(pieces: &[(u64, &'static str)], ends: bool) -> AnswerBody {
-        AnswerBody::streamed(Slow {
-            frames: pieces
-                .iter()
-                .map(|(pause, data)| {
-                    (
-                        Duration::from_secs(*pause),
-                        Bytes::from_static(data.as_bytes()),
-                    )
-                })
-                .collect(),
-            ends,
-            sleep: None,
-        })
-    }
-
-    /// How a body said that it ended.
-    fn watched(body: &mut AnswerBody) -> Rc<Cell<Option<End>>> {
-        let said = Rc::new(Cell::new(None));
-        let to = Rc::clone(&said);
-        body.on_end(move |end| {
-            assert!(to.replace(Some(end)).is_none(), "it ends once");
-        });
-        said
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_is_told_once_however_it_comes() {
-        for (make, whole) in [
-            ((|| AnswerBody::empty()) as fn() -> AnswerBody, 0),
-            (|| AnswerBody::full("abcde"), 5),
-            (|| slow(&[(1, "ab"), (1, "cde")], true), 5),
-        ] {
-            let mut body = make();
-            let said = watched(&mut body);
-            let read = (&mut body).collect().await.unwrap().to_bytes();
-            drop(body);
-            let bytes = read.len() as u64;
-            assert_eq!(bytes, whole);
-            assert_eq!(
-                said.get(),
-                Some(End {
-                    bytes,
-                    complete: true
-                })
-            );
-        }
-        // A client that leaves in the middle.
-        let mut body = slow(&[(1, "ab"), (1, "cde")], true);
-        let said = watched(&mut body);
-        assert!(body.frame().await.is_some());
-        drop(body);
-        assert_eq!(
-            said.get(),
-            Some(End {
-                bytes: 2,
-                complete: false
-            })
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_with_its_token_whether_it_flows_or_stands() {
-        for ends in [false, true] {
-            let mut body = slow(&[(1, "a"), (2, "b"), (3, "c")], ends);
-            let said = watched(&mut body);
-            body.until(Instant::now() + Duration::from_secs(4));
-            let began = Instant::now();
-            assert!(body.frame().await.unwrap().is_ok());
-            assert!(body.frame().await.unwrap().is_ok());
-            assert!(body.frame().await.unwrap().is_err(), "its time is over");
-            assert_eq!(began.elapsed(), Duration::from_secs(4));
-            drop(body);
-            assert_eq!(
-                said.get(),
-                Some(End {
-                    bytes: 2,
-                    complete: false
-                })
-            );
-        }
-        // One that is always ready is cut all the same.
-        let mut body = slow(&[(0, "a"), (0, "b")], true);
-        body.until(Instant::now());
-        assert!(body.frame().await.unwrap().is_err());
-        // What is here as a whole needs no deadline: it was decided while the token was good.
-        let mut body = AnswerBody::full("abc");
-        body.until(Instant::now());
-        assert!(body.frame().await.unwrap().is_ok());
-    }
-}
+mod tests;

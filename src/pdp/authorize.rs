@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::content::Content;
 use super::policy::{Access, Policy, Route, Snapshot};
 use super::route::Routed;
 use super::sender::Sender;
@@ -145,6 +146,17 @@ pub(super) fn gate<B>(routed: Routed<B>) -> Result<Gate<B>, Refusal> {
     Ok(Gate::Open(Authorized::new(routed, identity, None, None)))
 }
 
+/// What a request is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Evidence<'e> {
+    /// The verified token.
+    pub(super) token: &'e SharedToken,
+    /// What came beside it.
+    pub(super) sender: &'e Sender,
+    /// The body, where it was read.
+    pub(super) content: Option<&'e Content>,
+}
+
 /// Judges a request with its verified token, and then, whatever came of it, the shadow policy of
 /// the route with the same evidence.
 ///
@@ -161,13 +173,13 @@ pub(super) fn gate<B>(routed: Routed<B>) -> Result<Gate<B>, Refusal> {
 pub(super) fn decide<B>(
     routed: Routed<B>,
     policy: &Policy,
-    (token, sender): (&SharedToken, &Sender),
+    evidence: Evidence<'_>,
     now: UnixTime,
     trail: &mut Trail,
 ) -> Result<Authorized<B>, (Routed<B>, Refusal)> {
-    let verdict = permit(&routed, policy, (token, sender), now);
+    let verdict = permit_whole(&routed, policy, evidence, now);
     if let Some(shadow) = &routed.route.shadow {
-        let said = permit(&routed, shadow, (token, sender), now);
+        let said = permit_whole(&routed, shadow, evidence, now);
         trail.shadow = Some(said.err().map(|refusal| refusal.reason()));
     }
     match verdict {
@@ -181,14 +193,15 @@ pub(super) fn decide<B>(
     }
 }
 
-/// Whether a request would pass with this token. A look and no permit: nothing comes of it.
+/// Whether a request would pass with this token. A look and no permit: nothing comes of it. Rules
+/// about a body that was not read are left open.
 ///
 /// # Errors
 /// As [`decide`].
 pub(super) fn passes<B>(
     routed: &Routed<B>,
     policy: &Policy,
-    evidence: (&SharedToken, &Sender),
+    evidence: Evidence<'_>,
     now: UnixTime,
 ) -> Result<(), Refusal> {
     permit(routed, policy, evidence, now).map(drop)
@@ -231,7 +244,10 @@ pub(super) fn observe<B>(
     let observed = routed.route.observe_until.is_some_and(|until| now < until);
     let excused = match refusal.reason().spec().class {
         Class::Credential | Class::Permission | Class::Undecided => true,
-        Class::Request => refusal.reason() == Reason::HeaderRequired,
+        Class::Request => matches!(
+            refusal.reason(),
+            Reason::HeaderRequired | Reason::BodyUnfit | Reason::BodyTooLarge
+        ),
         Class::Local => refusal.reason() != Reason::Internal,
         Class::Upstream => false,
     };
@@ -309,12 +325,34 @@ struct Permit {
     expires: UnixTime,
 }
 
+/// As [`permit`], once all that the policy looks at is there.
+fn permit_whole<B>(
+    routed: &Routed<B>,
+    policy: &Policy,
+    evidence: Evidence<'_>,
+    now: UnixTime,
+) -> Result<Permit, Refusal> {
+    let permit = permit(routed, policy, evidence, now)?;
+    let reads = policy.reads_body(routed.inbound.head.method()).is_some();
+    if reads && evidence.content.is_none() {
+        let why = "the policy looks at the body, and it was not read";
+        return Err(Refusal::because(Reason::Internal, why));
+    }
+    Ok(permit)
+}
+
 fn permit<B>(
     routed: &Routed<B>,
     policy: &Policy,
-    (token, sender): (&SharedToken, &Sender),
+    evidence: Evidence<'_>,
     now: UnixTime,
 ) -> Result<Permit, Refusal> {
+    let Evidence {
+        token,
+        sender,
+        content,
+    } = evidence;
+    let head = &routed.inbound.head;
     let peer = &*routed.inbound.peer;
     // An issuer that left the configuration is as unknown as one that never was in it.
     let issuer = routed
@@ -324,9 +362,9 @@ fn permit<B>(
     validity::judge(token, issuer, policy, now)?;
     binding::dates(peer, now)?;
     binding::prove(token, peer, policy.binding, sender)?;
-    rights::judge(token, issuer, peer, policy, now)?;
+    rights::judge((token, issuer), (head, peer), policy, content, now)?;
     for name in &policy.require_headers {
-        required(routed.inbound.head.headers(), name)?;
+        required(head.headers(), name)?;
     }
     let identity = facts::headers(facts::Source {
         route: &routed.route,

@@ -11,7 +11,9 @@ mod authority;
 pub mod authorize;
 mod binding;
 pub mod claims;
+pub mod content;
 pub mod credential;
+pub mod decimal;
 pub mod dpop;
 mod facts;
 pub mod head;
@@ -20,6 +22,7 @@ pub mod introspection;
 pub mod json;
 pub mod jwt;
 pub mod keys;
+pub mod linking;
 pub mod metadata;
 mod overlap;
 mod path;
@@ -31,6 +34,7 @@ mod rights;
 pub mod route;
 mod sender;
 pub mod step;
+pub mod step_up;
 pub mod time;
 pub mod token;
 mod tree;
@@ -55,8 +59,8 @@ pub use token::{AccessToken, SharedToken, TokenDigest, VerifiedToken};
 
 use std::sync::Arc;
 
-/// A request as it arrived: its canonical head, who sent it, and its body, which the core never
-/// looks at.
+/// A request as it arrived: its canonical head, who sent it, and its body, which the core looks at
+/// only where a rule is about it, and then asks for its bytes.
 #[derive(Debug)]
 pub struct Inbound<B> {
     /// The canonical request.

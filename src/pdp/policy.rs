@@ -8,8 +8,10 @@ use http::{HeaderName, Method};
 use serde_json::Value;
 
 use super::dpop::{NonceKeys, Rules};
+use super::linking::Linking;
 use super::peer::Psd2Role;
 use super::route::RouteTable;
+use super::step_up::{StepUp, Strength};
 use super::time::UnixTime;
 use crate::refusal::Schemes;
 
@@ -268,10 +270,12 @@ pub struct Policy {
     pub scopes: Vec<Box<str>>,
     /// One of them; empty asks for none.
     pub any_scope: Vec<Box<str>>,
-    /// One of them, preferred first; empty asks for none.
-    pub acr: Vec<Box<str>>,
-    /// Longest time since `auth_time`.
-    pub max_age: Option<Duration>,
+    /// How the user must have been authenticated.
+    pub strength: Strength,
+    /// How besides, by what the request is about.
+    pub step_up: Vec<StepUp>,
+    /// What must be requested as it was approved.
+    pub linking: Option<Linking>,
     /// An entry of this type and with these members must be in the token (RFC 9396 s9).
     pub authorization_details: Option<DetailsRule>,
     /// Claims and what they must be.
@@ -284,6 +288,23 @@ pub struct Policy {
     pub require_headers: Vec<HeaderName>,
     /// Narrows the issuer's.
     pub max_lifetime: Option<Duration>,
+}
+
+impl Policy {
+    /// How much of a body of such a request must be read for the decision; `None`: nothing of it.
+    #[must_use]
+    pub fn reads_body(&self, method: &Method) -> Option<usize> {
+        let linking = self.linking.iter();
+        let linking = linking
+            .filter(|linking| linking.is_about(method))
+            .map(|linking| linking.body_bytes);
+        let amounts = self.step_up.iter();
+        let amounts = amounts
+            .filter(|rule| rule.methods.has(method))
+            .filter_map(|rule| rule.above.as_ref())
+            .map(|above| above.body_bytes);
+        linking.chain(amounts).min()
+    }
 }
 
 /// `introspection` of a policy: whether the issuer is asked about tokens that were verified here.

@@ -2,9 +2,13 @@
 
 use serde_json::{Map, Value};
 
+use super::RequestHead;
+use super::content::Content;
 use super::json::same;
+use super::linking;
 use super::peer::Peer;
 use super::policy::{CertificateRule, ClaimRule, Clients, DetailsRule, Issuer, Policy};
+use super::step_up;
 use super::time::UnixTime;
 use super::token::VerifiedToken;
 use crate::refusal::{Reason, Refusal};
@@ -13,29 +17,27 @@ use crate::refusal::{Reason, Refusal};
 /// never sent to authenticate its user again), how the user was authenticated together with the
 /// scopes (RFC 9470 s3 wants both in one challenge), and then what exactly was granted.
 ///
+/// `content`: `None` while the body was not read: what depends on it is left open.
+///
 /// # Errors
-/// Any reason of class `Permission`.
+/// Any reason of class `Permission`; `body_unfit`.
 pub(super) fn judge(
-    token: &VerifiedToken,
-    issuer: &Issuer,
-    peer: &Peer,
+    (token, issuer): (&VerifiedToken, &Issuer),
+    (head, peer): (&RequestHead, &Peer),
     policy: &Policy,
+    content: Option<&Content>,
     now: UnixTime,
 ) -> Result<(), Refusal> {
     client(token, &policy.clients)?;
     certificate(peer, &policy.certificate)?;
     let lacking = lacks_scope(token, policy);
-    if let Some(why) = weakness(token, issuer, policy, now) {
-        return Err(
-            Refusal::because(Reason::AuthenticationTooWeak, why).advise(|advice| {
-                // Both, also where only one failed: a client that acts on half would be sent again.
-                advice.acr_values.clone_from(&policy.acr);
-                advice.max_age = policy.max_age;
-                if lacking {
-                    advice.scope = wanted_scope(token, policy);
-                }
-            }),
-        );
+    let method = head.method();
+    if let Err(refusal) = step_up::judge((token, issuer), policy, (method, content), now) {
+        return Err(refusal.advise(|advice| {
+            if lacking {
+                advice.scope = wanted_scope(token, policy);
+            }
+        }));
     }
     if lacking {
         return Err(Refusal::because(
@@ -49,6 +51,12 @@ pub(super) fn judge(
     }
     for (name, rule) in &policy.claims {
         claim(&token.claims, name, rule)?;
+    }
+    if let (Some(linking), Some(content)) = (&policy.linking, content)
+        && linking.is_about(method)
+    {
+        let rule = policy.authorization_details.as_ref();
+        linking::judge(token, (linking, rule), content)?;
     }
     Ok(())
 }
@@ -122,47 +130,10 @@ fn wanted_scope(token: &VerifiedToken, policy: &Policy) -> Vec<Box<str>> {
     policy.scopes.iter().chain(one).cloned().collect()
 }
 
-/// RFC 9470 s4, s5: what is not there does not satisfy (STEP-04).
-fn weakness(
-    token: &VerifiedToken,
-    issuer: &Issuer,
-    policy: &Policy,
-    now: UnixTime,
-) -> Option<&'static str> {
-    if !policy.acr.is_empty()
-        && !token
-            .acr
-            .as_ref()
-            .is_some_and(|acr| policy.acr.contains(acr))
-    {
-        return Some("acr is none of the policy's");
-    }
-    let longest = policy.max_age?;
-    let Some(at) = token.auth_time else {
-        return Some("there is no auth_time");
-    };
-    if at > now.later(issuer.clock_skew) {
-        return Some("auth_time lies ahead");
-    }
-    (now.since(at) > longest).then_some("auth_time is longer ago than max_age")
-}
-
 /// RFC 9396 s9: one entry of the type must have all that the rule names; entries of other types
 /// grant nothing (AUTHZ-08, AUTHZ-09).
 fn details(token: &VerifiedToken, rule: &DetailsRule) -> Result<(), Refusal> {
-    let entries = match token.claims.get("authorization_details") {
-        Some(Value::Array(entries)) => entries.as_slice(),
-        _ => &[],
-    };
-    let covered = entries.iter().any(|entry| {
-        entry.get("type").and_then(Value::as_str) == Some(&*rule.kind)
-            && rule.members.iter().all(|(name, expected)| {
-                entry
-                    .get(&**name)
-                    .is_some_and(|found| covers(found, expected))
-            })
-    });
-    if covered {
+    if entries(token, &rule.kind).any(|entry| covered(entry, rule)) {
         return Ok(());
     }
     Err(Refusal::because(
@@ -172,6 +143,28 @@ fn details(token: &VerifiedToken, rule: &DetailsRule) -> Result<(), Refusal> {
             rule.kind
         ),
     ))
+}
+
+/// The entries of one type.
+pub(super) fn entries<'t>(
+    token: &'t VerifiedToken,
+    kind: &'t str,
+) -> impl Iterator<Item = &'t Value> {
+    let entries = match token.claims.get("authorization_details") {
+        Some(Value::Array(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    let is = move |entry: &&Value| entry.get("type").and_then(Value::as_str) == Some(kind);
+    entries.iter().filter(is)
+}
+
+/// Whether an entry has all that the rule names.
+pub(super) fn covered(entry: &Value, rule: &DetailsRule) -> bool {
+    rule.members.iter().all(|(name, expected)| {
+        entry
+            .get(&**name)
+            .is_some_and(|found| covers(found, expected))
+    })
 }
 
 /// Whether a member of an entry covers what the policy asks for: it is equal, or a list that has

@@ -5,6 +5,8 @@ mod case;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use self::case::{Case, challenged, observed, read};
 use super::authorize::{self, Authorized, Gate};
 use super::credential::{Credential, credential, looks_signed};
@@ -45,6 +47,11 @@ pub enum Ask {
         /// Whether an answer given before this request will do.
         remembered: bool,
     },
+    /// The body of the request, where a rule is about it: of what would pass otherwise.
+    Body {
+        /// Bytes that are read at most.
+        limit: usize,
+    },
     /// Is this the first use of a proof (RFC 9449 s11.1)? Asked last, and taken note of by the
     /// asking: a proof that fails in any other way uses nothing up (DPOP-40).
     FirstUse {
@@ -66,12 +73,15 @@ pub enum Answer {
     Remembered,
     /// What the issuer says.
     Introspected(Arc<Introspected>, How),
+    /// All of the body.
+    Body(Bytes),
     /// Whether it is the first.
     FirstUse(bool),
 }
 
-/// Why there is no answer. Always a reason of class `Undecided` or `Local`: what we cannot know is
-/// refused as such, never as a fault of the token.
+/// Why there is no answer. A reason of class `Undecided` or `Local`: what we cannot know is
+/// refused as such, never as a fault of the token. For a body that the client did not send whole or
+/// in time, one of class `Request`.
 #[derive(Debug, Clone)]
 pub struct Unavailable {
     /// The row.
@@ -132,6 +142,8 @@ enum Evidence {
     Opaque(TokenDigest),
     /// Its signature and claims are good, and it would pass if its issuer still stands by it.
     Permitted(SharedToken),
+    /// It would pass if what the body says may be.
+    Unread(SharedToken),
     /// It would pass if its proof is new.
     Unused(SharedToken),
 }
@@ -141,6 +153,17 @@ impl<B> Pending<B> {
     #[must_use]
     pub const fn ask(&self) -> &Ask {
         &self.ask
+    }
+
+    /// The route that was found.
+    #[must_use]
+    pub const fn route(&self) -> &Arc<Route> {
+        &self.case.routed.route
+    }
+
+    /// The body, of which the shell reads what [`Ask::Body`] asks for.
+    pub const fn body_mut(&mut self) -> &mut B {
+        &mut self.case.routed.inbound.body
     }
 
     /// Goes on with the answer. `now` is the time after the answer came, so that a slow one cannot
@@ -201,6 +224,11 @@ impl<B> Pending<B> {
                     Err(refusal) => case.refused(refusal, now),
                 }
             }
+            (Ask::Body { limit }, Evidence::Unread(token), Answer::Body(body))
+                if body.len() <= limit =>
+            {
+                case.read(&token, body, now, trail)
+            }
             (Ask::FirstUse { .. }, Evidence::Unused(token), Answer::FirstUse(first)) => {
                 if first {
                     case.decided(&token, now, trail)
@@ -213,6 +241,7 @@ impl<B> Pending<B> {
                 | Ask::Keys { .. }
                 | Ask::Remember(..)
                 | Ask::Introspect { .. }
+                | Ask::Body { .. }
                 | Ask::FirstUse { .. },
                 _,
                 _,
@@ -235,7 +264,7 @@ impl<B> Pending<B> {
         let answer = match &self.ask {
             Ask::Recall(_) => Answer::Recalled(None),
             Ask::Remember(..) => Answer::Remembered,
-            Ask::Keys { .. } | Ask::Introspect { .. } | Ask::FirstUse { .. } => {
+            Ask::Keys { .. } | Ask::Introspect { .. } | Ask::Body { .. } | Ask::FirstUse { .. } => {
                 let mut refusal = Refusal::because(why.reason, why.detail.clone());
                 if why.retry_after.is_some() {
                     refusal = refusal.advise(|advice| advice.retry_after = why.retry_after);
@@ -276,6 +305,7 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
         routed,
         policy,
         sender,
+        content: None,
     };
     if looks_signed(&token) {
         Ok(case.ask(Ask::Recall(token.digest()), Evidence::Presented(token)))

@@ -239,6 +239,11 @@ impl Pip {
                 self.tokens.remember(digest, Arc::clone(token), now);
                 Ok(Answer::Remembered)
             }
+            Ask::Body { .. } => Err(Unavailable {
+                reason: Reason::Internal,
+                detail: "the body is the request's own, and nobody else has it".into(),
+                retry_after: None,
+            }),
             Ask::FirstUse { key, until } => {
                 let first = self.replay.first_use(*key, *until, now)?;
                 Ok(Answer::FirstUse(first))

@@ -126,6 +126,9 @@ reasons! {
     /// A header that the policy asks for is missing.
     HeaderRequired = "header_required", 400, NoChallenge, Request, "invalid_request",
         "A required header field is missing.", "The client must send the headers under require_headers of the policy.";
+    /// The policy is about the body, and the body is not JSON that means one thing.
+    BodyUnfit = "body_unfit", 400, NoChallenge, Request, "invalid_request",
+        "The request body cannot be checked.", "dynamic_linking or step_up of the policy compares values of the body: it must be JSON in UTF-8, not encoded, with each member once; see the detail in the log.";
     /// No route has this path.
     RouteNotFound = "route_not_found", 404, NoChallenge, Request, "not_found",
         "There is no such resource.", "Add a route for the path, or correct the client.";
@@ -292,6 +295,9 @@ reasons! {
     /// No authorization detail of the token covers the request.
     AuthorizationDetailsInsufficient = "details_insufficient", 403, NoChallenge, Permission, "access_denied",
         "The access token does not authorize this operation.", "authorization_details of the token has no entry of the policy's type and members (RFC 9396).";
+    /// What is requested is not what the customer approved.
+    NotAsApproved = "not_as_approved", 403, NoChallenge, Permission, "access_denied",
+        "The request is not what was approved.", "dynamic_linking of the policy compares the body with authorization_details of the token; the detail in the log names the place.";
     /// A claim is not what the policy asks for.
     ClaimDenied = "claim_denied", 403, NoChallenge, Permission, "access_denied",
         "The access token does not authorize this operation.", "See claims of the policy; the detail in the log names the claim.";

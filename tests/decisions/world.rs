@@ -13,13 +13,17 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use portcullis::pdp::content::Pointer;
+use portcullis::pdp::decimal::Decimal;
 use portcullis::pdp::dpop::{NonceKeys, NonceRule, Origins, Rules};
 use portcullis::pdp::introspection::{How, Introspected, Question, SignedAnswer, Unfit};
 use portcullis::pdp::keys::KeySet;
+use portcullis::pdp::linking::{Compared, Link, Linking};
 use portcullis::pdp::policy::{
     Access, Algorithm, Asking, Binding, CertificateRule, ClaimRule, Clients, DetailsRule, Fact,
     ForwardRules, Introspection, MethodSet, RouteLimits, UpstreamName,
 };
+use portcullis::pdp::step_up::{Above, StepUp, Strength};
 use portcullis::pdp::token::KeyGeneration;
 use portcullis::pdp::{
     AccessToken, Ambiguities, Answer, Ask, Authorized, Inbound, InteractionId, Issuer, IssuerId,
@@ -29,6 +33,9 @@ use portcullis::pdp::{
 use portcullis::refusal::{Reason, Refusal, challenges};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+/// Bytes of a body that a policy of a case looks at.
+const BODY_BYTES: usize = 4096;
 
 /// The time of every case, unless it says otherwise.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -98,6 +105,11 @@ pub(crate) struct Case {
     /// How often the issuer must have been asked.
     pub(crate) asked: Option<usize>,
 
+    /// The body of the request.
+    pub(crate) body: String,
+    /// How often it was asked for.
+    pub(crate) reads: Option<usize>,
+
     pub(crate) policy: PolicyChange,
     pub(crate) shadow: Option<PolicyChange>,
     pub(crate) open: bool,
@@ -141,6 +153,8 @@ impl Default for Case {
             envelope: toml::Table::new(),
             always: false,
             asked: None,
+            body: String::new(),
+            reads: None,
             policy: PolicyChange::default(),
             shadow: None,
             open: false,
@@ -161,6 +175,9 @@ pub(crate) struct PolicyChange {
     pub(crate) any_scope: Vec<Box<str>>,
     pub(crate) acr: Vec<Box<str>>,
     pub(crate) max_age: Option<u64>,
+    pub(crate) amr: Vec<Box<str>>,
+    pub(crate) step_up: Vec<StepUpChange>,
+    pub(crate) linking: Option<LinkingChange>,
     pub(crate) details: Option<toml::Table>,
     pub(crate) claims: BTreeMap<String, toml::Table>,
     pub(crate) clients: Option<BTreeMap<String, Vec<Box<str>>>>,
@@ -176,6 +193,27 @@ pub(crate) struct PolicyChange {
     pub(crate) introspection: Option<String>,
     /// `accepted` or `required`.
     pub(crate) nonce: Option<String>,
+}
+
+/// One more demand on the user's authentication.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StepUpChange {
+    pub(crate) methods: Vec<String>,
+    /// Of `/amount`, in the `/currency` EUR.
+    pub(crate) above: Option<String>,
+    pub(crate) acr: Vec<Box<str>>,
+    pub(crate) amr: Vec<Box<str>>,
+    pub(crate) max_age: Option<u64>,
+}
+
+/// What must be requested as it was approved: places of the body, and of the entry.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LinkingChange {
+    pub(crate) amounts: BTreeMap<String, String>,
+    pub(crate) values: BTreeMap<String, String>,
+    pub(crate) methods: Option<Vec<String>>,
 }
 
 /// How a decision ended.
@@ -201,6 +239,7 @@ pub(crate) struct Decided {
     pub(crate) remembered: Option<SharedToken>,
     /// How often it was asked whether the proof is new.
     pub(crate) uses: usize,
+    pub(crate) reads: usize,
     /// How often the issuer was asked about the token, and whether a remembered answer would do.
     pub(crate) asked: Vec<bool>,
 }
@@ -211,6 +250,7 @@ pub(crate) struct Traces {
     remembered: Option<SharedToken>,
     asked: Vec<bool>,
     uses: usize,
+    reads: usize,
 }
 
 pub(crate) struct World {
@@ -400,6 +440,11 @@ impl World {
                 decided.asked.len()
             ));
         }
+        if let Some(times) = case.reads
+            && decided.reads != times
+        {
+            return Err(format!("the body was asked for {} times", decided.reads));
+        }
         if let Some(times) = case.uses
             && decided.uses != times
         {
@@ -490,6 +535,7 @@ impl World {
             remembered: traces.remembered,
             asked: traces.asked,
             uses: traces.uses,
+            reads: traces.reads,
         }
     }
 
@@ -515,7 +561,7 @@ impl World {
     ) -> Result<Box<Authorized<()>>, Refusal> {
         let now = UnixTime::from_secs(NOW.saturating_add_signed(case.clock));
         let mut step = begin(routed, now, trail)?;
-        for _ in 0..6 {
+        for _ in 0..7 {
             let pending = match step {
                 Step::Done(permit) => return Ok(permit),
                 Step::Ask(pending) => pending,
@@ -539,6 +585,11 @@ impl World {
                     assert_eq!(*digest, token.digest());
                     traces.remembered = Some(Arc::clone(token));
                     Answer::Remembered
+                }
+                Ask::Body { limit } => {
+                    traces.reads += 1;
+                    assert_eq!(*limit, BODY_BYTES);
+                    Answer::Body(case.body.clone().into())
                 }
                 Ask::FirstUse { until, .. } => {
                     traces.uses += 1;
@@ -732,6 +783,9 @@ impl World {
             for value in value.split('\n') {
                 request = request.header(name, value.replace("{proof}", &proof));
             }
+        }
+        if !case.body.is_empty() && !case.headers.contains_key("content-type") {
+            request = request.header("content-type", "application/json");
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let head = RequestHead::new(parts, InteractionId::from_random([7; 16]))?;
@@ -1027,6 +1081,53 @@ fn certificate(name: &str) -> PeerCertificate {
     }
 }
 
+fn pointer(text: &str) -> Pointer {
+    Pointer::parse(text).expect("a pointer")
+}
+
+fn methods(names: &[String]) -> MethodSet {
+    let methods = names.iter().map(|name| name.parse().expect("a method"));
+    MethodSet::These(methods.collect())
+}
+
+fn step_up(change: &StepUpChange) -> StepUp {
+    StepUp {
+        methods: methods(&change.methods),
+        above: change.above.as_ref().map(|limit| Above {
+            amount: pointer("/amount"),
+            limit: Decimal::parse(limit).expect("an amount"),
+            currency: (pointer("/currency"), "EUR".into()),
+            body_bytes: BODY_BYTES,
+        }),
+        strength: Strength {
+            acr: change.acr.clone(),
+            amr: change.amr.clone(),
+            max_age: change.max_age.map(Duration::from_secs),
+        },
+    }
+}
+
+fn linking(change: &LinkingChange) -> Linking {
+    let links = |pairs: &BTreeMap<String, String>, compared| -> Vec<Link> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(requested, approved)| Link {
+                requested: pointer(requested),
+                approved: pointer(approved),
+                compared,
+            })
+            .collect()
+    };
+    let mut all = links(&change.amounts, Compared::Amount);
+    all.extend(links(&change.values, Compared::Text));
+    Linking {
+        methods: change.methods.as_deref().map(methods),
+        body_bytes: BODY_BYTES,
+        kind: "payment_initiation".into(),
+        links: all,
+    }
+}
+
 fn policy(name: &str, change: &PolicyChange) -> Policy {
     let binding = change.binding.as_deref();
     let has = |word: &str| binding.is_some_and(|list| list.iter().any(|one| one == word));
@@ -1081,8 +1182,13 @@ fn policy(name: &str, change: &PolicyChange) -> Policy {
             .clone()
             .unwrap_or_else(|| vec!["accounts".into()]),
         any_scope: change.any_scope.clone(),
-        acr: change.acr.clone(),
-        max_age: change.max_age.map(Duration::from_secs),
+        strength: Strength {
+            acr: change.acr.clone(),
+            amr: change.amr.clone(),
+            max_age: change.max_age.map(Duration::from_secs),
+        },
+        step_up: change.step_up.iter().map(step_up).collect(),
+        linking: change.linking.as_ref().map(linking),
         authorization_details: change.details.as_ref().map(|table| DetailsRule {
             kind: table["type"].as_str().expect("a type").into(),
             members: table

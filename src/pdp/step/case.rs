@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Ask, Evidence, Pending, Step, Trail};
 use crate::pdp::authorize;
 use crate::pdp::claims;
+use crate::pdp::content::Content;
 use crate::pdp::jwt::{Candidate, is_jwt};
 use crate::pdp::keys::KeySet;
 use crate::pdp::metadata;
@@ -22,6 +25,8 @@ pub(super) struct Case<B> {
     pub(super) routed: Routed<B>,
     pub(super) policy: Arc<Policy>,
     pub(super) sender: Sender,
+    /// The body, once it was read.
+    pub(super) content: Option<Content>,
 }
 
 impl<B> Case<B> {
@@ -164,8 +169,43 @@ impl<B> Case<B> {
         }
     }
 
-    /// All is known of the token. A proof that would pass is used up now.
+    /// All is known of the token. Where a rule is about the body, and the request would pass
+    /// otherwise, it is read now: not a byte of it for anybody else.
     pub(super) fn permitted(
+        self,
+        token: &SharedToken,
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        let Some(limit) = self.policy.reads_body(self.routed.inbound.head.method()) else {
+            return self.whole(token, now, trail);
+        };
+        if self.passes(token, now).is_err() {
+            return self.decided(token, now, trail);
+        }
+        self.note(token, trail);
+        Ok(self.ask(Ask::Body { limit }, Evidence::Unread(Arc::clone(token))))
+    }
+
+    /// The body is here.
+    pub(super) fn read(
+        mut self,
+        token: &SharedToken,
+        body: Bytes,
+        now: UnixTime,
+        trail: &mut Trail,
+    ) -> Result<Step<B>, Refusal> {
+        match Content::read(self.routed.inbound.head.headers(), body) {
+            Ok(content) => {
+                self.content = Some(content);
+                self.whole(token, now, trail)
+            }
+            Err(refusal) => self.refused(refusal, now),
+        }
+    }
+
+    /// All that the policy looks at is here. A proof that would pass is used up now.
+    fn whole(
         self,
         token: &SharedToken,
         now: UnixTime,
@@ -181,9 +221,13 @@ impl<B> Case<B> {
         if self.passes(token, now).is_err() {
             return self.decided(token, now, trail);
         }
+        self.note(token, trail);
+        Ok(self.ask(ask, Evidence::Unused(Arc::clone(token))))
+    }
+
+    fn note(&self, token: &SharedToken, trail: &mut Trail) {
         trail.issuer = self.routed.snapshot.issuer(token.issuer()).map(Arc::clone);
         trail.token = Some(Arc::clone(token));
-        Ok(self.ask(ask, Evidence::Unused(Arc::clone(token))))
     }
 
     pub(super) fn decided(
@@ -192,14 +236,19 @@ impl<B> Case<B> {
         now: UnixTime,
         trail: &mut Trail,
     ) -> Result<Step<B>, Refusal> {
+        self.note(token, trail);
         let Self {
             routed,
             policy,
             sender,
+            content,
         } = self;
-        trail.issuer = routed.snapshot.issuer(token.issuer()).map(Arc::clone);
-        trail.token = Some(Arc::clone(token));
-        match authorize::decide(routed, &policy, (token, &sender), now, trail) {
+        let evidence = authorize::Evidence {
+            token,
+            sender: &sender,
+            content: content.as_ref(),
+        };
+        match authorize::decide(routed, &policy, evidence, now, trail) {
             Ok(authorized) => Ok(Step::Done(Box::new(authorized))),
             Err((routed, refusal)) => {
                 observed(routed, challenged(refusal, &policy, sender.scheme()), now)
@@ -208,7 +257,12 @@ impl<B> Case<B> {
     }
 
     pub(super) fn passes(&self, token: &SharedToken, now: UnixTime) -> Result<(), Refusal> {
-        authorize::passes(&self.routed, &self.policy, (token, &self.sender), now)
+        let evidence = authorize::Evidence {
+            token,
+            sender: &self.sender,
+            content: self.content.as_ref(),
+        };
+        authorize::passes(&self.routed, &self.policy, evidence, now)
     }
 
     /// Goes on once the signature of the proof, where there is one, was found good.
@@ -221,6 +275,7 @@ impl<B> Case<B> {
             routed,
             policy,
             sender,
+            content,
         } = self;
         let scheme = sender.scheme();
         match sender.proven() {
@@ -228,6 +283,7 @@ impl<B> Case<B> {
                 routed,
                 policy,
                 sender,
+                content,
             }),
             Err(refusal) => observed(routed, challenged(refusal, &policy, scheme), now),
         }
