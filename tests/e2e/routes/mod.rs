@@ -1,6 +1,7 @@
 //! Which route a request belongs to, and what its policy asks for.
 
 mod paths;
+mod payments;
 mod policies;
 mod trials;
 
