@@ -138,16 +138,16 @@ impl Control {
             fresh.push((*address, bound, sockets));
         }
 
+        let nonces = match checked.nonces.keys {
+            Some(keys) => keys,
+            None => self.own_nonces(checked.nonces.lifetime)?,
+        };
+
         if let (Some(door), Some(settings)) = (&self.door, &checked.revocation) {
             door.set(settings).map_err(|why| {
                 StartError::system("TLS of revocation".to_owned())(std::io::Error::other(why))
             })?;
         }
-
-        let nonces = match checked.nonces.keys {
-            Some(keys) => keys,
-            None => self.own_nonces(checked.nonces.lifetime)?,
-        };
 
         // From here on nothing fails. Upstreams and keys go before the routes that need them;
         // trust goes before the routes that rely on it.

@@ -19,6 +19,7 @@ use super::routes;
 use super::source::Source;
 use super::values::{count, duration, hours, secs};
 use super::{Checked, Drain, listeners, upstreams};
+use crate::pdp::dpop::NonceRule;
 use crate::pdp::{RouteTable, Snapshot, UnixTime};
 
 /// Checks everything; `None` only where a problem was found.
@@ -65,6 +66,15 @@ pub(super) fn check(
     if takes_proofs && !replay.written() {
         // DPOP-24: how far the memory of proofs reaches is said, and is no surprise.
         let text = "used DPoP proofs are remembered by this process alone: each further replica would take a proof once more; write replay = { store = \"memory\" } if that is meant";
+        at.key("dpop").report(out, ReportKind::Note, text);
+    }
+    let takes_nonces = policies
+        .all
+        .iter()
+        .any(|(_, one)| one.policy.binding.dpop && one.policy.proofs.nonce != NonceRule::Off);
+    if takes_nonces && !at.key("dpop").key("nonce_key").written() {
+        // DPOP-26: a nonce that one replica gave out must be good at every other.
+        let text = "nonces are good at this process alone, and until it ends: with more replicas write nonce_key, shared by all of them";
         at.key("dpop").report(out, ReportKind::Note, text);
     }
     if file.route.is_empty() {

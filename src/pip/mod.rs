@@ -9,6 +9,7 @@ mod discovery;
 mod fetch;
 pub mod introspect;
 mod jwks;
+mod learned;
 mod schedule;
 mod snapshot;
 
