@@ -8,7 +8,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::gate::{Gate, Running, StartError};
 use crate::cli::{
-    self, Check, Command, EXIT_CONFIG, EXIT_OK, EXIT_START, LogFormat, LogLevel, TableFormat,
+    self, Check, Command, EXIT_CONFIG, EXIT_OK, EXIT_REFUSED, EXIT_START, EXIT_USAGE, Explain,
+    LogFormat, LogLevel, TableFormat,
 };
 use crate::clock;
 use crate::config::{self, Checked, Problem};
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(match arguments.command {
         Command::Run(file) => run(&file.config, format, arguments.log_level),
         Command::Check(arguments) => check(&arguments),
+        Command::Explain(arguments) => explain(&arguments),
         Command::Reasons {
             format: TableFormat::Markdown,
         } => printed(&table::markdown()),
@@ -116,6 +118,27 @@ fn check(arguments: &Check) -> u8 {
         Err(error) => {
             say(false, &format!("portcullis: {error}\n"));
             EXIT_START
+        }
+    }
+}
+
+fn explain(arguments: &Explain) -> u8 {
+    let checked = match load(&arguments.file.config) {
+        Ok(checked) => checked,
+        Err(code) => return code,
+    };
+    match super::explain::explain(arguments, checked) {
+        Ok(explained) => {
+            say(true, &explained.text);
+            if explained.authorized {
+                EXIT_OK
+            } else {
+                EXIT_REFUSED
+            }
+        }
+        Err(why) => {
+            say(false, &format!("portcullis: {why}\n"));
+            EXIT_USAGE
         }
     }
 }

@@ -22,6 +22,7 @@ mod answers;
 mod bench;
 mod check;
 mod dpop;
+mod explain;
 mod forward;
 mod introspection;
 mod keys;
