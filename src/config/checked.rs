@@ -181,7 +181,12 @@ fn admin(file: &raw::File, at: &At, out: &mut Findings) -> Option<SocketAddr> {
 /// that the whole is a configuration again.
 fn print(file: &raw::File, policies: &Policies<'_>) -> String {
     let mut text = String::from("# Every value in force, defaults included.\n");
-    text.push_str(&toml::to_string(file).unwrap_or_else(|error| format!("# {error}\n")));
+    let mut file = file.clone();
+    if let Some(patterns) = file.include.take() {
+        // Their routes stand below, each once.
+        text.push_str(&format!("# include = {patterns:?}\n"));
+    }
+    text.push_str(&toml::to_string(&file).unwrap_or_else(|error| format!("# {error}\n")));
     for (name, compiled) in &policies.all {
         text.push_str(&format!("\n# ---- policy {name}, on {}\n", compiled.base));
         let policy = toml::to_string(&compiled.merged);
