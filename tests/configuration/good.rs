@@ -188,6 +188,7 @@ case_insensitive = false
 
 #[test]
 fn what_is_printed_loads_as_the_same() {
+    // CFG-02
     let text = format!(
         "{MINIMAL}\n[[route]]\nname = \"a\"\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {{ scopes = [\"a\"] }}\n"
     );
