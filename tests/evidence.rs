@@ -5,8 +5,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::string_slice,
     reason = "a test that reads its neighbours; if it breaks, it has failed"
 )]
@@ -302,6 +300,28 @@ fn the_table_for_auditors_is_the_golden_one() {
         golden.is_ok_and(|golden| golden == text),
         "the evidence changed. If that is meant, copy {written} to docs/evidence.md"
     );
+}
+
+#[test]
+fn every_duty_of_a_profile_is_a_requirement_that_a_test_proves() {
+    let (evidence, requirements) = (gathered(), requirements());
+    for (profile, text) in portcullis::config::built_in_policies() {
+        let policy: toml::Table = toml::from_str(text).expect("a policy");
+        let duties = policy["duty"].as_array().expect("duties");
+        assert!(duties.len() >= 14, "{profile}");
+        for duty in duties {
+            let id = duty["id"].as_str().expect("an id");
+            assert!(
+                requirements.iter().any(|one| one.id == id),
+                "{profile}: {id} is no requirement"
+            );
+            let open = duty.get("not_enforced").is_some();
+            assert!(
+                open || evidence.contains_key(id),
+                "{profile}: no test proves {id}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -177,9 +177,7 @@ fn run(path: &Path, format: Format, level: LogLevel) -> u8 {
         }
         Err(error) => return cannot(&error),
     };
-    for report in running.reports() {
-        tracing::warn!(report = %report, "configuration");
-    }
+    running.reports().iter().for_each(super::control::tell);
     say(false, &ready_line(&running));
     match running.until_signalled() {
         Ok(()) => EXIT_OK,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::document::At;
 use super::dpop;
+use super::duties::{self, Around};
 use super::forward;
 use super::interner::Interner;
 use super::issuers;
@@ -61,6 +62,12 @@ pub(super) fn check(
     let tables = routes::check(&file, &places, &world, &mut policies, out);
     policies.judge_rs256(out);
     policies.report_revocation(out);
+    let around = Around {
+        file: &file,
+        issuers: &issuers,
+        listeners: &listeners,
+    };
+    duties::judge(&policies, &around, out);
     let takes_proofs = policies.all.iter().any(|(_, one)| one.policy.binding.dpop);
     let replay = at.key("dpop").key("replay");
     if takes_proofs && !replay.written() {

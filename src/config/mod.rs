@@ -9,6 +9,7 @@ mod checked;
 mod defaults;
 mod document;
 mod dpop;
+mod duties;
 mod files;
 mod forward;
 mod interner;
