@@ -31,5 +31,6 @@ mod metadata;
 mod raw;
 mod reload;
 mod routes;
+mod store;
 mod tls;
 mod tokens;
