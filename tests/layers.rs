@@ -21,7 +21,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("admin", &["telemetry"]),
     ("outbound", &["tls"]),
     ("listener", &["pdp", "refusal", "tls", "http", "telemetry"]),
-    ("replay", &["pdp", "refusal", "telemetry"]),
+    (
+        "replay",
+        &["pdp", "refusal", "clock", "outbound", "telemetry"],
+    ),
     (
         "pip",
         &["pdp", "refusal", "clock", "outbound", "replay", "telemetry"],
@@ -96,6 +99,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["pdp/jwt", "pdp/keys"]),
     ("rustls_pemfile", &["tls/pem"]),
     ("moka", &["pip/cache"]),
+    ("redis", &["replay/link"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
