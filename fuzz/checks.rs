@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::pdp::dpop::{
-    Expected, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, Rules, Target, TargetUri, single,
+    Expected, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, ReplayRule, Rules, Target,
+    TargetUri, single,
 };
 use portcullis::pdp::introspection::{Introspected, Question, SignedAnswer};
 use portcullis::pdp::keys::KeySet;
@@ -174,6 +175,7 @@ fn one_proof(value: &[u8]) {
         age: Duration::from_secs(60),
         ahead: Duration::from_secs(10),
         nonce: NonceRule::Accepted,
+        replay_unavailable: ReplayRule::Refuse,
         algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
     };
     let Ok(proof) = Proof::read(value, &rules.algorithms) else {

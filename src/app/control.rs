@@ -165,7 +165,8 @@ impl Control {
         let mut snapshot = checked.snapshot;
         snapshot.generation = self.generation;
         snapshot.nonces = Some(nonces);
-        self.shared.pip().replay().set(&checked.replay);
+        let pip = self.shared.pip();
+        pip.set_replay(checked.replay, &self.runtime, clock::now());
         self.shared
             .publish(Generation::new(snapshot, &self.metrics));
         self.renew_addresses(&wanted, fresh);

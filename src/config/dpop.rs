@@ -77,6 +77,9 @@ pub(super) fn check(
         proofs: Proofs { age, ahead },
         nonces: nonces(raw, &at, lifetime, files, out)?,
         replay: replay::Settings {
+            store: replay::Store::Memory,
+            window: age.saturating_add(ahead),
+            ahead,
             entries: usize::try_from(entries).unwrap_or(usize::MAX),
         },
     })

@@ -13,7 +13,8 @@ mod thumbprint;
 
 pub use nonce::NonceKeys;
 pub use proof::{
-    Expected, JTI_BYTES, NonceRule, PROOF_BYTES, Proof, Proven, ReplayKey, Rules, single,
+    Expected, JTI_BYTES, NonceRule, PROOF_BYTES, Proof, Proven, ReplayKey, ReplayRule, Rules,
+    single,
 };
 pub use target::{Origins, Target, TargetUri};
 pub use thumbprint::KeyThumbprint;
