@@ -78,6 +78,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pip",
             "pipeline",
             "refusal",
+            "replay",
             "revocation",
             "telemetry",
             "tls",

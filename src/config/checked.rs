@@ -14,6 +14,7 @@ use super::issuers;
 use super::policies::Policies;
 use super::problem::{Findings, ReportKind};
 use super::raw;
+use super::replay;
 use super::revocation;
 use super::route::World;
 use super::routes;
@@ -50,7 +51,7 @@ pub(super) fn check(
     let (issuers, interner) = issuers::check(&file, &at, &mut files, (now, previous), out);
     let upstreams = upstreams::check(&file, &at, &mut files, now, out);
     let forward = forward::check(&file.forward, &at.key("forward"), None, out);
-    let dpop = dpop::check(&file, &at, &mut files, out)?;
+    let dpop = dpop::check(&file, &at, (&mut files, now), out)?;
     let issued = (&issuers, dpop.proofs);
     let mut policies = Policies::new(&file, &at, &sources, issued, out);
     let world = World {
@@ -68,13 +69,8 @@ pub(super) fn check(
         listeners: &listeners,
     };
     duties::judge(&policies, &around, out);
-    let takes_proofs = policies.all.iter().any(|(_, one)| one.policy.binding.dpop);
-    let replay = at.key("dpop").key("replay");
-    if takes_proofs && !replay.written() {
-        // DPOP-24: how far the memory of proofs reaches is said, and is no surprise.
-        let text = "used DPoP proofs are remembered by this process alone: each further replica would take a proof once more; write replay = { store = \"memory\" } if that is meant";
-        at.key("dpop").report(out, ReportKind::Note, text);
-    }
+    let store = dpop.replay.as_ref().map(|replay| &replay.store);
+    replay::report(store, &policies, &at.key("dpop"), out);
     let takes_nonces = policies
         .all
         .iter()
@@ -128,7 +124,7 @@ pub(super) fn check(
             nonces: dpop.nonces.keys.clone(),
         },
         nonces: dpop.nonces,
-        replay: dpop.replay,
+        replay: dpop.replay?,
         listeners: listeners?,
         issuers,
         upstreams: upstreams?,

@@ -4,7 +4,7 @@
 use super::raw::{
     Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Dpop, Drain, File, Forward,
     Introspection, IntrospectionResponse, IntrospectionUse, Issuer, Jwks, Limits, Listener,
-    Profile, Protocol, Reload, ReplayStoreKind, RevocationDoor, Tls, Upstream,
+    Profile, Protocol, Reload, ReplayStore, ReplayStoreKind, RevocationDoor, Tls, Upstream,
 };
 
 fn put(slot: &mut Option<String>, value: &str) {
@@ -122,8 +122,21 @@ impl Dpop {
         put(&mut self.proof_age, "60s");
         put(&mut self.proof_ahead, "10s");
         put(&mut self.nonce_lifetime, "120s");
-        self.replay.store.get_or_insert(ReplayStoreKind::Memory);
-        self.replay.entries.get_or_insert(1_000_000);
+        self.replay.fill();
+    }
+}
+
+impl ReplayStore {
+    fn fill(&mut self) {
+        self.entries.get_or_insert(1_000_000);
+        let store = self.store.get_or_insert(ReplayStoreKind::Memory);
+        if *store == ReplayStoreKind::Redis {
+            put(&mut self.timeout, "100ms");
+            let breaker = self.breaker.get_or_insert_default();
+            breaker.failures.get_or_insert(5);
+            put(&mut breaker.open_for, "1s");
+            self.confirmed_by.get_or_insert(0);
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod policies;
 mod problem;
 mod raw;
 mod raw_policy;
+mod raw_replay;
+mod replay;
 mod revocation;
 mod route;
 mod routes;

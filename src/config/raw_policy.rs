@@ -265,7 +265,6 @@ pub(super) enum ReplayUnavailable {
     /// Nothing passes.
     Refuse,
     /// What this process has seen decides: with a shared store only.
-    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
     Local,
 }
 

@@ -261,11 +261,13 @@ impl Replay {
     ) -> Arc<Self> {
         let shared = match &settings.store {
             Store::Memory => {
+                tracing::info!("used proofs are remembered by this process alone");
                 metrics.reachable.set(1);
                 metrics.breaker.set(0);
                 None
             }
             Store::Shared(shared) => {
+                tracing::info!(store = %shared.address, "used proofs are remembered by a shared store");
                 let (shared, window) = (Shared::clone(shared), settings.window);
                 let store = shared::Store::new(shared, window, before, Arc::clone(&metrics));
                 let store = Arc::new(store);
