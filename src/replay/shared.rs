@@ -79,9 +79,13 @@ impl Store {
         before: Before,
         metrics: Arc<ReplayMetrics>,
     ) -> Self {
+        let circuit = Circuit::new(settings.breaker);
+        if before.route.is_some() {
+            circuit.close();
+        }
         let nothing = before.route.is_none().then(|| "not connected yet".into());
         Self {
-            circuit: Circuit::new(settings.breaker),
+            circuit,
             settings,
             window,
             route: ArcSwapOption::new(before.route),
@@ -341,6 +345,11 @@ impl Store {
     /// Uses before this second may have been lost.
     pub(super) fn lost(&self, at: u64) {
         self.lost_at.fetch_max(at, Ordering::AcqRel);
+    }
+
+    #[cfg(test)]
+    pub(super) fn lost_at(&self) -> u64 {
+        self.lost_at.load(Ordering::Acquire)
     }
 
     fn unreachable(&self, detail: String) -> Unavailable {

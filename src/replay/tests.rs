@@ -26,9 +26,16 @@ impl Fake {
         let url = format!("redis://{}", listener.local_addr().unwrap());
         let uses = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&uses);
+        let marker = Arc::new(Mutex::new(String::new()));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(speak(stream, Arc::clone(&answer), Arc::clone(&seen)));
+                let marker = Arc::clone(&marker);
+                tokio::spawn(speak(
+                    stream,
+                    Arc::clone(&answer),
+                    Arc::clone(&seen),
+                    marker,
+                ));
             }
         });
         Self { url, uses }
@@ -43,19 +50,21 @@ async fn speak(
     stream: TcpStream,
     answer: Answer,
     seen: Arc<Mutex<Vec<Vec<String>>>>,
+    marker: Arc<Mutex<String>>,
 ) -> Option<()> {
     let mut stream = BufReader::new(stream);
-    let mut marker = String::new();
     loop {
         let words = read(&mut stream).await?;
         let text: Vec<&str> = words.iter().map(String::as_str).collect();
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let reply = match text.as_slice() {
             ["INFO"] => bulk(INFO),
-            ["GET", _] if marker.is_empty() => "$-1\r\n".to_owned(),
-            ["GET", _] => bulk(&marker),
+            ["GET", _] => match &*marker.lock().unwrap() {
+                none if none.is_empty() => "$-1\r\n".to_owned(),
+                marker => bulk(marker),
+            },
             ["SET", "portcullis:replay:primary", value] => {
-                marker = (*value).to_owned();
+                (*value).clone_into(&mut marker.lock().unwrap());
                 "+OK\r\n".to_owned()
             }
             ["SET", "portcullis:replay:probe", ..] => "+OK\r\n".to_owned(),
@@ -241,6 +250,90 @@ async fn without_a_server_nobody_waits() {
         text.contains("portcullis_replay_stood_in_total 1"),
         "{text}"
     );
+}
+
+fn of_memory(entries: usize, age: u64) -> Settings {
+    Settings {
+        store: Store::Memory,
+        entries,
+        window: Duration::from_secs(age + 10),
+        ahead: Duration::from_secs(10),
+    }
+}
+
+/// A proof of this second, by rules under which it lives so long.
+async fn aged(replay: &Replay, of: u8, made: u64, age: u64, now: u64) -> Result<Use, Why> {
+    let (until, now) = (UnixTime::from_secs(made + age), UnixTime::from_secs(now));
+    let answer = replay.first_use([of; 32], until, now, Rule::Refuse).await;
+    answer.map_err(|error| error.why)
+}
+
+// DPOP-22, DPOP-25
+#[tokio::test(start_paused = true)]
+async fn what_was_used_stays_used_under_other_settings() {
+    let (control, metrics) = (Handle::current(), Metrics::new(clock::now()));
+    let first = Replay::start(of_memory(2, 60), &control, Arc::clone(metrics.replay()));
+    let at = UnixTime::from_secs;
+    assert_eq!(aged(&first, 1, 1000, 60, 1000).await, Ok(Use::First));
+    let same = first.renew(of_memory(2, 60), &control, at(1000));
+    assert!(Arc::ptr_eq(&first, &same), "a reload is no change");
+    // More room, at once and without a doubt.
+    assert_eq!(aged(&first, 2, 1000, 60, 1000).await, Ok(Use::First));
+    assert_eq!(aged(&first, 3, 1000, 60, 1000).await, Err(Why::Full));
+    let larger = first.renew(of_memory(9, 60), &control, at(1000));
+    assert_eq!(aged(&larger, 3, 1000, 60, 1000).await, Ok(Use::First));
+    assert_eq!(aged(&larger, 1, 1000, 60, 1000).await, Ok(Use::Repeated));
+    assert_eq!(aged(&first, 3, 1000, 60, 1000).await, Ok(Use::Repeated));
+    // A shorter life is no reason to doubt either.
+    let shorter = larger.renew(of_memory(9, 20), &control, at(1001));
+    assert_eq!(aged(&shorter, 4, 1001, 20, 1001).await, Ok(Use::First));
+}
+
+// DPOP-22
+#[tokio::test(start_paused = true)]
+async fn a_longer_life_wakes_no_proof_that_was_forgotten() {
+    let (control, metrics) = (Handle::current(), Metrics::new(clock::now()));
+    let first = Replay::start(of_memory(1, 60), &control, Arc::clone(metrics.replay()));
+    assert_eq!(aged(&first, 1, 1000, 60, 1000).await, Ok(Use::First));
+    tokio::time::advance(Duration::from_secs(70)).await;
+    // Room for another: the first is forgotten.
+    assert_eq!(aged(&first, 2, 1070, 60, 1070).await, Ok(Use::First));
+    let longer = first.renew(of_memory(9, 300), &control, UnixTime::from_secs(1070));
+    // By the new rules it is good again.
+    assert_eq!(aged(&longer, 1, 1000, 300, 1071).await, Err(Why::Uncertain));
+    // Ten seconds ahead and five of doubt, for new proofs; over another reload too.
+    let other = longer.renew(of_memory(10, 300), &control, UnixTime::from_secs(1080));
+    for replay in [&longer, &other] {
+        assert_eq!(aged(replay, 3, 1085, 300, 1085).await, Err(Why::Uncertain));
+    }
+    assert_eq!(aged(&other, 3, 1086, 300, 1086).await, Ok(Use::First));
+}
+
+#[tokio::test]
+async fn a_renewed_store_goes_on_where_it_was() {
+    let fake = Fake::new(Arc::new(|| Some("+OK\r\n"))).await;
+    let (first, _metrics) = connected(&fake).await;
+    assert_eq!(once(&first, 1, Rule::Refuse).await, Ok(Use::First));
+    let (store, _) = first.shared.as_ref().unwrap();
+    let lost_at = store.lost_at();
+    let mut settings = first.settings.clone();
+    let Store::Shared(shared) = &mut settings.store else {
+        panic!("shared")
+    };
+    shared.timeout = Duration::from_secs(9);
+    settings.ahead = Duration::from_secs(3);
+    settings.window = Duration::from_secs(63);
+    let next = first.renew(settings.clone(), &Handle::current(), clock::now());
+    // Not for a moment is it out of reach, and what was lost before could be further ahead.
+    assert!(next.status().reachable && next.status().last_error.is_none());
+    assert_eq!(next.shared.as_ref().unwrap().0.lost_at(), lost_at + 7);
+    assert_eq!(once(&next, 1, Rule::Refuse).await, Ok(Use::Repeated));
+    assert_eq!(once(&next, 2, Rule::Refuse).await, Ok(Use::First));
+    // What only the others knew is refused where there are no others any more.
+    settings.store = Store::Memory;
+    let alone = next.renew(settings, &Handle::current(), clock::now());
+    assert_eq!(once(&alone, 3, Rule::Local).await, Err(Why::Uncertain));
+    assert!(alone.status().reachable && alone.status().shared.is_none());
 }
 
 #[test]

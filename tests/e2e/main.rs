@@ -32,5 +32,6 @@ mod metadata;
 mod raw;
 mod reload;
 mod routes;
+mod store;
 mod tls;
 mod tokens;

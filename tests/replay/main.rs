@@ -9,6 +9,7 @@
     reason = "a test; if it breaks, it has failed"
 )]
 
+#[allow(dead_code, reason = "tests/e2e uses the rest")]
 mod servers;
 
 use std::sync::Arc;

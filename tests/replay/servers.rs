@@ -332,6 +332,11 @@ impl Pki {
         ]
     }
 
+    /// The file of the authority.
+    pub(crate) fn ca(&self) -> &str {
+        &self.files[0]
+    }
+
     /// A client that trusts it.
     pub(crate) fn trusted(&self) -> Tls {
         let ca = [("ca".to_owned(), self.authority.clone().into_bytes())];
