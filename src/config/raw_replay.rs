@@ -66,12 +66,12 @@ pub(super) enum StoreUrl {
 }
 
 impl StoreUrl {
-    /// Without what may be secret.
+    /// Without what may be secret, and still a URL.
     fn shown(url: &str) -> String {
         let url = url.split_once('?').map_or(url, |(url, _)| url);
         match (url.split_once("://"), url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://(not shown)@{rest}"),
-            (None, Some((_, rest))) => format!("(not shown)@{rest}"),
+            (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://:not-shown@{rest}"),
+            (None, Some((_, rest))) => format!(":not-shown@{rest}"),
             (_, None) => url.to_owned(),
         }
     }
