@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "pip",
         &["pdp", "refusal", "clock", "outbound", "replay", "telemetry"],
     ),
+    ("audit", &["pdp", "refusal", "clock", "telemetry"]),
     ("revocation", &["pdp", "pip", "tls", "clock", "telemetry"]),
     (
         "upstream",
@@ -34,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
+            "audit",
             "pdp",
             "refusal",
             "clock",
@@ -50,6 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pdp",
             "refusal",
             "admin",
+            "audit",
             "http",
             "listener",
             "outbound",
@@ -66,6 +69,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "cli",
             "admin",
+            "audit",
             "clock",
             "config",
             "http",
