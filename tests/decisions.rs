@@ -19,6 +19,9 @@
 #[expect(dead_code, reason = "the bench uses the rest of it")]
 mod world;
 
+#[path = "decisions/recorded.rs"]
+mod recorded;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

@@ -767,7 +767,7 @@ impl World {
         }
     }
 
-    fn inbound(&self, case: &Case) -> Result<Inbound<()>, Refusal> {
+    pub(crate) fn inbound(&self, case: &Case) -> Result<Inbound<()>, Refusal> {
         let mut request = http::Request::builder()
             .method(case.method.as_str())
             .uri(&case.target)
@@ -806,7 +806,7 @@ impl World {
         })
     }
 
-    fn snapshot(&self, case: &Case) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self, case: &Case) -> Arc<Snapshot> {
         let policy = |name: &str, change: &PolicyChange| Arc::new(policy(name, change));
         let headers = case
             .forward

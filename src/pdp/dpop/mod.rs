@@ -8,6 +8,7 @@
 
 mod nonce;
 mod proof;
+mod recorded;
 mod target;
 mod thumbprint;
 
@@ -15,6 +16,8 @@ pub use nonce::NonceKeys;
 pub use proof::{
     Expected, JTI_BYTES, NonceRule, PROOF_BYTES, Proof, Proven, ReplayKey, Rules, single,
 };
+pub(in crate::pdp) use recorded::Unfit;
+pub use recorded::{NonceFact, ProofFacts};
 pub use target::{Origins, Target, TargetUri};
 pub use thumbprint::KeyThumbprint;
 
