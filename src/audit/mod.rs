@@ -15,9 +15,13 @@
 
 pub mod chain;
 pub mod checkpoint;
+mod decision;
 mod file;
 mod lines;
 mod log;
+mod reader;
+pub mod replay;
+pub mod report;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -26,5 +30,6 @@ mod writer;
 
 pub use chain::{Key, Mac};
 pub use checkpoint::{PublicKey, SigningKey};
+pub use decision::{Decision, Recording};
 pub use log::{Clock, Entry, Log, Refused};
 pub use settings::{OnFailure, Rotate, Settings, Subject, Sync};

@@ -1,10 +1,11 @@
 //! What the operator says of the audit log.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Key, SigningKey};
+use super::{Key, Recording, SigningKey};
 
 /// `[audit]`, as checked.
 #[derive(Debug, Clone)]
@@ -31,6 +32,18 @@ pub struct Settings {
     pub claims: Arc<[Box<str>]>,
     /// Of all that needs a restart: another one, other settings.
     pub fingerprint: [u8; 32],
+}
+
+impl Settings {
+    /// How decisions are recorded whose rules look at these claims.
+    #[must_use]
+    pub fn recording(&self, mut claims: BTreeSet<Box<str>>) -> Recording {
+        claims.extend(self.claims.iter().cloned());
+        Recording {
+            claims,
+            subject: self.subject,
+        }
+    }
 }
 
 /// `subject`.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::audit;
 use super::document::At;
 use super::dpop;
 use super::forward;
@@ -61,6 +62,8 @@ pub(super) fn check(
     let tables = routes::check(&file, &places, &world, &mut policies, out);
     policies.judge_rs256(out);
     policies.report_revocation(out);
+    // Last, for it must be none of the files that were read.
+    let audit = audit::check(&file, &at, &mut files, out);
     let takes_proofs = policies.all.iter().any(|(_, one)| one.policy.binding.dpop);
     let replay = at.key("dpop").key("replay");
     if takes_proofs && !replay.written() {
@@ -127,6 +130,7 @@ pub(super) fn check(
         upstreams: upstreams?,
         admin,
         revocation: revocation?,
+        audit: audit?,
         workers: usize::try_from(workers).unwrap_or(1),
         watch,
         drain,
