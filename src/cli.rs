@@ -10,6 +10,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 pub const EXIT_OK: u8 = 0;
 /// Exit code of `explain` for a request that is refused.
 pub const EXIT_REFUSED: u8 = 1;
+/// Exit code of `audit verify` where the log is not as it was written.
+pub const EXIT_BROKEN: u8 = 1;
 /// Exit code of wrong usage (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 /// Exit code of a process that cannot start (`EX_SOFTWARE`).
@@ -34,9 +36,12 @@ Examples:
         lists why requests are refused, and who must act
   portcullis schema > portcullis.schema.json
         for editors that complete and check TOML
+  portcullis audit replay --config stricter.toml audit/decisions.jsonl
+        says whom a stricter rule would refuse, before it does
 
 Exit codes:
   0   done
+  1   audit verify: the log is not as it was written
   64  wrong usage
   70  cannot start
   78  the configuration has problems";
@@ -76,6 +81,24 @@ Exit codes:
   1   refused
   64  an argument cannot be used
   78  the configuration has problems";
+const VERIFY: &str = "\
+That whole lines were cut off at the end, or that everything was made anew with both keys, shows
+only against checkpoints that were kept elsewhere: keep standard output on another machine, and
+name it with --checkpoint.
+
+Exit codes: 0 intact, 1 not, 78 a key or file cannot be read.
+
+Example:
+  portcullis audit verify --key keys/audit --public-key audit-sign.pub.pem \\
+      --checkpoint stdout.log audit/decisions*.jsonl";
+
+const REPLAY: &str = "\
+Each decision is judged as of its own time, by the same functions as requests are. Certificates,
+signatures and what issuers said are as they were. What a new rule would look at and the line does
+not hold is said as `cannot tell`, never guessed.
+
+Example:
+  portcullis audit replay --config stricter.toml audit/decisions*.jsonl";
 
 /// The program's arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -131,11 +154,77 @@ pub enum Command {
         #[arg(long)]
         policy: bool,
     },
+    /// Look at the audit log: is it as it was written, and what would other rules make of it?
+    #[command(arg_required_else_help = true)]
+    Audit {
+        /// What to look for.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// What to look for in the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AuditCommand {
+    /// Say whether anything was edited, removed, inserted, moved, cut off or made anew.
+    #[command(after_long_help = VERIFY)]
+    Verify(AuditVerify),
+    /// Judge recorded decisions by another configuration: which clients and routes would change?
+    #[command(after_long_help = REPLAY)]
+    Replay(AuditReplay),
+    /// Say what shadow policies and observed routes would have refused, by route, client and reason.
+    Report(AuditReport),
+}
+
+/// Arguments of `audit verify`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct AuditVerify {
+    /// File of the key of the HMACs, as audit.key names it; also older ones, where it was changed.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub key: Vec<PathBuf>,
+    /// PEM file of the public half of audit.signing_key (openssl pkey -pubout).
+    #[arg(long, value_name = "PEM")]
+    pub public_key: PathBuf,
+    /// A signed line that was kept elsewhere, or a file that has some among other lines, such as
+    /// one of standard output: what was cut off or made anew shows by it.
+    #[arg(long, value_name = "LINE-OR-FILE")]
+    pub checkpoint: Vec<String>,
+    /// Ask for the log from its very first line.
+    #[arg(long)]
+    pub from_start: bool,
+    /// The files, in any order.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// Arguments of `audit replay`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct AuditReplay {
+    /// The other configuration.
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The files, in any order.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// Arguments of `audit report`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct AuditReport {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The files, in any order.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Where the configuration is.
@@ -327,6 +416,16 @@ mod tests {
             }
         );
         assert!(parsed("schema").is_ok());
+        let verify = parsed("audit verify --key k --key old --public-key p --checkpoint c a b");
+        let Command::Audit {
+            command: AuditCommand::Verify(verify),
+        } = verify.unwrap().command
+        else {
+            panic!("audit verify");
+        };
+        assert_eq!((verify.key.len(), verify.files.len()), (2, 2));
+        assert!(parsed("audit replay --config a.toml --json b").is_ok());
+        assert!(parsed("audit report b").is_ok());
         for shell in ["bash", "zsh", "fish"] {
             let arguments = parsed(&format!("completions {shell}")).unwrap();
             let Command::Completions { shell } = arguments.command else {
@@ -347,6 +446,9 @@ mod tests {
             "check --confg a",
             "reasons --format x",
             "completions",
+            "audit",
+            "audit verify --key k a",
+            "audit replay a",
             "run --config a --log-level loud",
         ] {
             let exit = parsed(line).unwrap_err();

@@ -3,6 +3,8 @@
 //! canonical head → route → begin → (ask, answer, resume)* → forward → answer. The core judges,
 //! the rooms around it act; nothing here decides anything.
 
+mod audited;
+
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,12 +13,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http::{Method, Request, Response, Version};
 
+use self::audited::{Witness, audited};
+use crate::audit::{Decision, Log, Recording};
 use crate::clock;
 use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
 use crate::http::{Limits, interaction, respond};
 use crate::pdp::dpop::NonceRule;
 use crate::pdp::metadata;
 use crate::pdp::policy::Access;
+use crate::pdp::recorded::Seen;
 use crate::pdp::{
     self, Answer, Ask, Authorized, Inbound, InteractionId, Peer, Pending, RequestHead, Route,
     RouteTable, Snapshot, Standing, Step, Trail, Unavailable,
@@ -35,9 +40,19 @@ pub struct Generation {
     /// What decisions are made by.
     pub snapshot: Arc<Snapshot>,
     routes: Vec<Arc<RouteMetrics>>,
+    recording: Option<Arc<Recording>>,
 }
 
 impl Generation {
+    /// The same with how its decisions are recorded.
+    #[must_use]
+    pub fn recorded(self, recording: Option<Recording>) -> Self {
+        Self {
+            recording: recording.map(Arc::new),
+            ..self
+        }
+    }
+
     /// A snapshot with the numbers of its routes looked up, so that no request has to.
     #[must_use]
     pub fn new(snapshot: Snapshot, metrics: &Metrics) -> Self {
@@ -53,6 +68,7 @@ impl Generation {
         Self {
             snapshot: Arc::new(snapshot),
             routes,
+            recording: None,
         }
     }
 }
@@ -63,6 +79,7 @@ pub struct Shared {
     generation: ArcSwap<Generation>,
     pip: Arc<Pip>,
     sink: Sink,
+    audit: Option<Log<Decision>>,
     unrouted: Arc<RouteMetrics>,
 }
 
@@ -73,13 +90,27 @@ impl Shared {
         let nothing = Generation {
             snapshot: Arc::new(Snapshot::default()),
             routes: Vec::new(),
+            recording: None,
         };
         Self {
             generation: ArcSwap::from_pointee(nothing),
             pip,
             sink,
+            audit: None,
             unrouted: Arc::clone(metrics.unrouted()),
         }
+    }
+
+    /// The same with an audit log, without which nothing is forwarded from now on.
+    #[must_use]
+    pub fn audited(self, audit: Option<Log<Decision>>) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub const fn audit(&self) -> Option<&Log<Decision>> {
+        self.audit.as_ref()
     }
 
     /// Puts another generation in force. Requests under way finish under theirs.
@@ -181,16 +212,18 @@ pub async fn serve(
     let whole = body.read_whole();
     let distrusted = standing.is_some_and(|standing| standing != Standing::Trusted);
 
-    let mut trail = Trail::default();
+    let (mut trail, mut witness) = (Trail::default(), Witness::new());
     let judged = judge(
         &connection,
         &generation,
         standing,
         (parts, fresh, body),
-        &mut trail,
+        (&mut trail, &mut witness),
         &mut record,
     )
     .await;
+    let who = (id, standing);
+    let judged = audited(&connection, &generation, who, (&trail, witness), judged);
     record.stages.decide = record
         .started
         .elapsed()
@@ -280,10 +313,11 @@ async fn judge(
     generation: &Generation,
     standing: Option<Standing>,
     (parts, fresh, body): (http::request::Parts, InteractionId, RequestBody),
-    trail: &mut Trail,
+    (trail, witness): (&mut Trail, &mut Witness),
     record: &mut AccessRecord,
 ) -> Result<Judged, Refusal> {
     let head = RequestHead::new(parts, fresh)?;
+    witness.seen = generation.recording.is_some().then(|| Seen::of(&head));
     let snapshot = &generation.snapshot;
     // Read before the head is given away; most requests are for something else.
     let document = head
@@ -310,7 +344,8 @@ async fn judge(
         }
         (routed, _) => routed?,
     };
-    let mut step = pdp::begin(routed, clock::now(), trail)?;
+    witness.began = witness.now();
+    let mut step = pdp::begin(routed, witness.began, trail)?;
     loop {
         match step {
             Step::Done(permit) => return Ok(Judged::Permit(permit)),
@@ -326,8 +361,8 @@ async fn judge(
                 record.stages.inform += asked.elapsed();
                 // Time is read after the answer has come: a slow one cannot stretch a token's life.
                 step = match answer {
-                    Ok(answer) => pending.resume(answer, clock::now(), trail)?,
-                    Err(why) => pending.unanswered(&why, clock::now(), trail)?,
+                    Ok(answer) => pending.resume(answer, witness.now(), trail)?,
+                    Err(why) => pending.unanswered(&why, witness.now(), trail)?,
                 };
             }
         }

@@ -19,6 +19,8 @@
 #[expect(dead_code, reason = "the bench uses the rest of it")]
 mod world;
 
+#[path = "decisions/recorded.rs"]
+mod recorded;
 #[path = "decisions/second.rs"]
 mod second;
 

@@ -29,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "pip",
         &["pdp", "refusal", "clock", "outbound", "replay", "telemetry"],
     ),
+    ("audit", &["pdp", "refusal", "clock", "telemetry"]),
     ("revocation", &["pdp", "pip", "tls", "clock", "telemetry"]),
     (
         "upstream",
@@ -37,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
+            "audit",
             "pdp",
             "refusal",
             "clock",
@@ -53,6 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pdp",
             "refusal",
             "admin",
+            "audit",
             "http",
             "listener",
             "outbound",
@@ -69,6 +72,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "cli",
             "admin",
+            "audit",
             "clock",
             "config",
             "http",

@@ -42,6 +42,7 @@ pub fn main() -> ExitCode {
         } => printed(&format!("{:#}\n", table::json())),
         Command::Schema { policy: false } => printed(&config::schema()),
         Command::Schema { policy: true } => printed(&config::policy_schema()),
+        Command::Audit { command } => super::audit::run(&command),
         Command::Completions { shell } => printed(&cli::completions(shell)),
     })
 }
@@ -52,7 +53,7 @@ fn printed(text: &str) -> u8 {
 }
 
 /// Writes to a standard stream. A reader that is gone (`portcullis reasons | head`) is no error.
-fn say(stdout: bool, text: &str) {
+pub(super) fn say(stdout: bool, text: &str) {
     let written = if stdout {
         std::io::stdout().lock().write_all(text.as_bytes())
     } else {
@@ -65,7 +66,7 @@ fn say(stdout: bool, text: &str) {
 ///
 /// # Errors
 /// The exit code; what is wrong has been said.
-fn load(path: &Path) -> Result<Checked, u8> {
+pub(super) fn load(path: &Path) -> Result<Checked, u8> {
     config::load(path, clock::now(), None).map_err(|problems| {
         say(false, &listed(&problems));
         EXIT_CONFIG

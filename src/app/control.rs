@@ -17,6 +17,7 @@ use super::worker::{Command, Worker};
 use crate::config::{self, Checked, Digest, Interner, Problem, Report, ReportKind};
 use crate::listener::{self, Drain, Live, Serving};
 use crate::pdp::dpop::NonceKeys;
+use crate::pdp::recorded::claims_looked_at;
 use crate::pipeline::{Generation, Shared};
 use crate::refusal::CloseReason;
 use crate::telemetry::metrics::ListenerMetrics;
@@ -75,6 +76,8 @@ pub(super) struct Control {
     files: Vec<(PathBuf, Option<Digest>)>,
     /// What needs a restart: threads, and the addresses of the admin endpoints and of revocation.
     fixed: Option<(usize, Option<SocketAddr>, Option<SocketAddr>)>,
+    /// The same: the settings of the audit log.
+    audit: Option<Option<[u8; 32]>>,
 }
 
 impl Control {
@@ -112,6 +115,7 @@ impl Control {
             watch: None,
             files: Vec::new(),
             fixed: None,
+            audit: None,
         }
     }
 
@@ -167,8 +171,12 @@ impl Control {
         snapshot.nonces = Some(nonces);
         let pip = self.shared.pip();
         pip.set_replay(checked.replay, &self.runtime, clock::now());
-        self.shared
-            .publish(Generation::new(snapshot, &self.metrics));
+        let recording = checked
+            .audit
+            .as_ref()
+            .map(|audit| audit.recording(claims_looked_at(&snapshot)));
+        let generation = Generation::new(snapshot, &self.metrics).recorded(recording);
+        self.shared.publish(generation);
         self.renew_addresses(&wanted, fresh);
         self.bound = checked
             .listeners
@@ -184,6 +192,11 @@ impl Control {
             );
         }
         self.fixed.get_or_insert(fixed);
+        let audit = checked.audit.as_ref().map(|audit| audit.fingerprint);
+        if self.audit.is_some_and(|in_force| in_force != audit) {
+            tracing::warn!("audit changed in the configuration: that needs a restart");
+        }
+        self.audit.get_or_insert(audit);
         self.drain_times = checked.drain;
         self.watch = checked.watch;
         self.files = checked

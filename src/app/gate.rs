@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::control::{self, Control, Order};
 use super::status::Status;
 use super::worker::Worker;
+use crate::audit::{Decision, Log};
 use crate::config::{self, Problem, Report};
 use crate::pip::Pip;
 use crate::telemetry::{Metrics, Sink};
-use crate::{admin, clock, pipeline, revocation};
+use crate::{admin, audit, clock, pipeline, revocation};
 
 /// What starting needs beside the configuration file.
 #[derive(Debug)]
@@ -62,10 +63,13 @@ pub struct Running {
     status: Arc<Status>,
     reports: Vec<Report>,
     sink: Sink,
+    audit: Option<Log<Decision>>,
 }
 
 /// How long the last lines may take to be written.
 const FLUSH: Duration = Duration::from_secs(2);
+/// The same of the audit log, whose lines are worth waiting for.
+const FLUSH_AUDIT: Duration = Duration::from_secs(10);
 
 impl Gate {
     /// Checks the file, binds, serves.
@@ -95,11 +99,9 @@ impl Gate {
             .build()
             .map_err(StartError::system("introspection runtime"))?;
         let pip = Pip::new(Arc::clone(&metrics), introspection.handle().clone());
-        let shared = Arc::new(pipeline::Shared::new(
-            Arc::clone(&pip),
-            sink.clone(),
-            &metrics,
-        ));
+        let audit = open_audit(checked.audit.as_ref(), &metrics, &sink)?;
+        let shared = pipeline::Shared::new(Arc::clone(&pip), sink.clone(), &metrics);
+        let shared = Arc::new(shared.audited(audit.clone()));
         let workers = (0..checked.workers)
             .map(|number| Worker::start(number, Arc::clone(&shared), Arc::clone(&metrics)))
             .collect::<Result<Vec<_>, _>>()
@@ -142,8 +144,25 @@ impl Gate {
             status,
             reports,
             sink,
+            audit,
         })
     }
+}
+
+/// The audit log, with its signed lines on the way of the access log too.
+fn open_audit(
+    settings: Option<&audit::Settings>,
+    metrics: &Arc<Metrics>,
+    sink: &Sink,
+) -> Result<Option<Log<Decision>>, StartError> {
+    let Some(settings) = settings else {
+        return Ok(None);
+    };
+    let sink = sink.clone();
+    let announce = move |line: &[u8]| sink.announce(line);
+    Log::open(settings.clone(), metrics, clock::since_epoch, announce)
+        .map(Some)
+        .map_err(|why| StartError::system("audit log")(std::io::Error::other(why)))
 }
 
 async fn serve_admin(address: SocketAddr, status: Arc<Status>) -> Result<SocketAddr, StartError> {
@@ -221,14 +240,16 @@ impl Running {
         if self.orders.send(Order::Stop(done)).is_err() || wait.blocking_recv().is_err() {
             tracing::error!("the control task ended before its time");
         }
-        self.end();
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "the end");
+        }
     }
 
     /// Serves until a signal says otherwise: `SIGHUP` reloads, `SIGTERM` and `SIGINT` drain, a
     /// second one ends at once.
     ///
     /// # Errors
-    /// Where the system gives no signals.
+    /// Where the system gives no signals, and where the audit log could not be written to its end.
     pub fn until_signalled(self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let orders = self.orders.clone();
@@ -261,15 +282,22 @@ impl Running {
             }
             Ok::<_, std::io::Error>(())
         })?;
-        self.end();
-        Ok(())
+        self.end()
     }
 
-    fn end(self) {
+    fn end(self) -> std::io::Result<()> {
+        let audited = self.audit.is_none_or(|audit| audit.close(FLUSH_AUDIT));
         self.runtime.shutdown_background();
         self.introspection.shutdown_background();
         if !self.sink.flush(FLUSH) {
             tracing::warn!("the last lines of the access log were not written");
+        }
+        if audited {
+            Ok(())
+        } else {
+            Err(std::io::Error::other(
+                "the last lines of the audit log were not written",
+            ))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The only room that knows every other: builds, wires, reloads, drains.
 
+mod audit;
 mod commands;
 mod control;
 mod explain;

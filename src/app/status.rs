@@ -179,6 +179,10 @@ impl admin::State for Status {
                 })
                 .map(|up| format!("upstream {}", up.settings().name)),
         );
+        let audit = facts.shared.as_ref().and_then(|shared| shared.audit());
+        if audit.is_some_and(|audit| !audit.healthy()) {
+            degraded.push("the audit log cannot be written".to_owned());
+        }
         if facts.reload_error.is_some() {
             degraded.push("the last reload was refused".to_owned());
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::audit;
 use super::document::At;
 use super::dpop;
 use super::duties::{self, Around};
@@ -71,6 +72,8 @@ pub(super) fn check(
     duties::judge(&policies, &around, out);
     let store = dpop.replay.as_ref().map(|replay| &replay.store);
     replay::report(store, &policies, &at.key("dpop"), out);
+    // Last, for it must be none of the files that were read.
+    let audit = audit::check(&file, &at, &mut files, out);
     let takes_nonces = policies
         .all
         .iter()
@@ -130,6 +133,7 @@ pub(super) fn check(
         upstreams: upstreams?,
         admin,
         revocation: revocation?,
+        audit: audit?,
         workers: usize::try_from(workers).unwrap_or(1),
         watch,
         drain,

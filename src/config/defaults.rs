@@ -2,9 +2,10 @@
 //! checked, so that a default passes the same checks and `check --print` shows it.
 
 use super::raw::{
-    Algorithm, ClaimNames, ClientCertificate, ClientTrust, CrlRule, Dpop, Drain, File, Forward,
-    Introspection, IntrospectionResponse, IntrospectionUse, Issuer, Jwks, Limits, Listener,
-    Profile, Protocol, Reload, ReplayStore, ReplayStoreKind, RevocationDoor, Tls, Upstream,
+    Algorithm, Audit, AuditFailure, AuditSubject, AuditSync, ClaimNames, ClientCertificate,
+    ClientTrust, CrlRule, Dpop, Drain, File, Forward, Introspection, IntrospectionResponse,
+    IntrospectionUse, Issuer, Jwks, Limits, Listener, Profile, Protocol, Reload, ReplayStore,
+    ReplayStoreKind, RevocationDoor, Tls, Upstream,
 };
 
 fn put(slot: &mut Option<String>, value: &str) {
@@ -28,6 +29,9 @@ impl File {
         self.upstream.values_mut().for_each(Upstream::fill);
         if let Some(revocation) = &mut self.revocation {
             revocation.fill();
+        }
+        if let Some(audit) = &mut self.audit {
+            audit.fill();
         }
         let only = match self.listener.len() {
             1 => self.listener.keys().next().cloned(),
@@ -147,6 +151,18 @@ impl RevocationDoor {
                 .get_or_insert(ClientCertificate::Required);
             tls.fill();
         }
+    }
+}
+
+impl Audit {
+    fn fill(&mut self) {
+        put(&mut self.checkpoint_every, "1m");
+        self.subject.get_or_insert(AuditSubject::Digest);
+        self.queue.get_or_insert(10_000);
+        put(&mut self.rotate.size, "256MiB");
+        put(&mut self.rotate.every, "24h");
+        self.sync.get_or_insert(AuditSync::Checkpoint);
+        self.on_failure.get_or_insert(AuditFailure::Refuse);
     }
 }
 

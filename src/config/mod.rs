@@ -4,6 +4,7 @@
 //! Everything that is wrong is found at once and returned as values; nothing here logs. The walk is
 //! file → `raw` (as written) → `defaults` → `checked` (as it will be used).
 
+mod audit;
 mod authentication;
 mod checked;
 mod defaults;
@@ -22,6 +23,7 @@ mod methods;
 mod policies;
 mod problem;
 mod raw;
+mod raw_audit;
 mod raw_policy;
 mod raw_replay;
 mod replay;
@@ -63,6 +65,8 @@ pub struct Checked {
     pub admin: Option<SocketAddr>,
     /// Where others say that tokens are void, if anywhere. A change of its address needs a restart.
     pub revocation: Option<crate::revocation::Settings>,
+    /// The audit log, if there is one. A change of most of it needs a restart.
+    pub audit: Option<crate::audit::Settings>,
     /// Nonces that are given out with DPoP. Where they have no keys of the file, `app` makes one.
     pub nonces: Nonces,
     /// Where the use of proofs is remembered.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use super::raw_audit::{Audit, AuditFailure, AuditSubject, AuditSync};
 pub(super) use super::raw_policy::{Policy, PolicyRef};
 pub(super) use super::raw_replay::{ReplayStore, ReplayStoreKind, StoreUrl};
 
@@ -47,6 +48,9 @@ pub(super) struct File {
     /// Where others say that tokens are void. Default: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) revocation: Option<RevocationDoor>,
+    /// Where decisions are recorded, in lines that show what is done to them. Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) audit: Option<Audit>,
     /// Authorization servers by name.
     #[serde(default)]
     pub(super) issuer: BTreeMap<String, Issuer>,

@@ -10,10 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::content::Content;
 use super::policy::{Access, Policy, Route, Snapshot};
 use super::route::Routed;
-use super::sender::Sender;
+use super::sender::Shown;
 use super::step::Trail;
 use super::time::UnixTime;
-use super::token::SharedToken;
+use super::token::VerifiedToken;
 use super::{Inbound, InteractionId, Peer, RequestHead};
 use super::{binding, credential, facts, rights, validity};
 use crate::refusal::{Class, Reason, Refusal, Scheme};
@@ -150,9 +150,9 @@ pub(super) fn gate<B>(routed: Routed<B>) -> Result<Gate<B>, Refusal> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence<'e> {
     /// The verified token.
-    pub(super) token: &'e SharedToken,
+    pub(super) token: &'e VerifiedToken,
     /// What came beside it.
-    pub(super) sender: &'e Sender,
+    pub(super) sender: Shown<'e>,
     /// The body, where it was read.
     pub(super) content: Option<&'e Content>,
 }
@@ -215,12 +215,12 @@ pub(super) fn passes<B>(
 pub(super) fn could_pass<B>(
     routed: &Routed<B>,
     policy: &Policy,
-    sender: &Sender,
+    scheme: Scheme,
     now: UnixTime,
 ) -> Result<(), Refusal> {
     let peer = &*routed.inbound.peer;
     binding::dates(peer, now)?;
-    let bearer = sender.scheme() == Scheme::Bearer;
+    let bearer = scheme == Scheme::Bearer;
     if bearer && peer.certificate.is_none() && !policy.binding.none {
         return Err(Refusal::new(Reason::CertificateRequired));
     }
@@ -241,7 +241,16 @@ pub(super) fn observe<B>(
     refusal: Refusal,
     now: UnixTime,
 ) -> Result<Authorized<B>, Refusal> {
-    let observed = routed.route.observe_until.is_some_and(|until| now < until);
+    if excused(&routed.route, &refusal, now) {
+        Ok(Authorized::new(routed, Vec::new(), None, Some(refusal)))
+    } else {
+        Err(refusal)
+    }
+}
+
+/// Whether a route lets this refusal go, because it is only observed.
+pub(super) fn excused(route: &Route, refusal: &Refusal, now: UnixTime) -> bool {
+    let observed = route.observe_until.is_some_and(|until| now < until);
     let excused = match refusal.reason().spec().class {
         Class::Credential | Class::Permission | Class::Undecided => true,
         Class::Request => matches!(
@@ -251,11 +260,7 @@ pub(super) fn observe<B>(
         Class::Local => refusal.reason() != Reason::Internal,
         Class::Upstream => false,
     };
-    if observed && excused {
-        Ok(Authorized::new(routed, Vec::new(), None, Some(refusal)))
-    } else {
-        Err(refusal)
-    }
+    observed && excused
 }
 
 #[cfg(test)]
@@ -370,7 +375,7 @@ fn permit<B>(
         route: &routed.route,
         interaction_id: routed.inbound.head.interaction_id(),
         peer,
-        token: Some((&**token, &**issuer)),
+        token: Some((token, &**issuer)),
     })?;
     Ok(Permit {
         identity,

@@ -3,7 +3,7 @@
 use super::dpop::KeyThumbprint;
 use super::peer::{Peer, Thumbprint};
 use super::policy::Binding;
-use super::sender::Sender;
+use super::sender::Shown;
 use super::time::UnixTime;
 use super::token::VerifiedToken;
 use crate::refusal::{Reason, Refusal, Scheme};
@@ -22,18 +22,18 @@ pub(super) fn prove(
     token: &VerifiedToken,
     peer: &Peer,
     policy: Binding,
-    sender: &Sender,
+    sender: Shown<'_>,
 ) -> Result<(), Refusal> {
     let Some(confirmation) = &token.confirmation else {
-        return match sender.scheme() {
+        return match sender.scheme {
             Scheme::Bearer if policy.none => Ok(()),
             Scheme::Bearer => Err(missing("the token has no cnf")),
             // RFC 9449 s7.1, DPOP-20.
             Scheme::Dpop => Err(missing("the token came as DPoP and has no cnf")),
         };
     };
-    match (&confirmation.key, sender.scheme()) {
-        (Some(expected), Scheme::Dpop) => key(expected.as_ref(), sender.key())?,
+    match (&confirmation.key, sender.scheme) {
+        (Some(expected), Scheme::Dpop) => key(expected.as_ref(), sender.key)?,
         // RFC 9449 s7.2: with a proof or without, a bound token is no bearer token.
         (Some(_), Scheme::Bearer) => {
             return Err(mismatch(

@@ -51,6 +51,24 @@ pub(super) fn introspected(
     )
 }
 
+/// The same rules for claims that were recorded of a token.
+///
+/// # Errors
+/// As [`read`] and [`introspected`].
+pub(super) fn recorded(
+    members: Map<String, Value>,
+    issuer: &Issuer,
+    digest: TokenDigest,
+    introspected: bool,
+) -> Result<VerifiedToken, Refusal> {
+    let form = if introspected {
+        Form::Introspected
+    } else {
+        Form::Jwt
+    };
+    typed(members, issuer, KeyGeneration(0), digest, form)
+}
+
 /// The same rules for bytes that nobody signed, which is why nothing comes of it.
 ///
 /// # Errors

@@ -152,7 +152,8 @@ impl Signed<'_> {
 }
 
 impl Candidate {
-    /// Takes a token apart and finds its issuer among `issuers` (TOK-23).
+    /// Takes a token apart and finds its issuer among `issuers` (TOK-23); it is `named` from then
+    /// on, also where the token is refused.
     ///
     /// # Errors
     /// Those of [`Header::parse`]; `token_malformed`, `claim_missing`, `claim_malformed`,
@@ -160,6 +161,7 @@ impl Candidate {
     pub(super) fn new<'i>(
         token: AccessToken,
         issuers: impl Iterator<Item = &'i Arc<Issuer>>,
+        named: &mut Option<Arc<Issuer>>,
     ) -> Result<Self, Refusal> {
         let (header, payload, signature) = parts(token.expose())
             .ok_or_else(|| malformed("the token has not exactly three parts"))?;
@@ -177,25 +179,12 @@ impl Candidate {
                     "iss is none of the issuers of the policy",
                 )
             })?;
-        if !issuer.algorithms.contains(&header.algorithm) {
-            return Err(Refusal::because(
-                Reason::AlgorithmForbidden,
-                format!(
-                    "{} is not among algorithms of issuer {}",
-                    header.algorithm.name(),
-                    issuer.name
-                ),
-            ));
-        }
-        if !header.is_of_type(&issuer.token_types) {
-            return Err(Refusal::because(
-                Reason::TokenTypeWrong,
-                match header.kind {
-                    Some(_) => "typ is none of token_types of the issuer",
-                    None => "the header has no typ",
-                },
-            ));
-        }
+        *named = Some(Arc::clone(issuer));
+        taken(
+            issuer,
+            Some(header.algorithm.name()),
+            header.kind.as_deref(),
+        )?;
         Ok(Self {
             signed,
             payload,
@@ -357,6 +346,39 @@ impl<'de> serde::Deserialize<'de> for Text<'de> {
 
 /// RFC 9068 s4 with RFC 7515 s4.1.9: compared without case, and a value without a slash has
 /// `application/` in front (TOK-01). `types` are lower case and have it.
+/// Whether an issuer's settings take a token with this `alg` and `typ`, by the rules of
+/// [`Candidate::new`].
+///
+/// # Errors
+/// `algorithm_forbidden`, `token_type_wrong`.
+pub(super) fn taken(
+    issuer: &Issuer,
+    algorithm: Option<&str>,
+    kind: Option<&str>,
+) -> Result<(), Refusal> {
+    let algorithm = algorithm.and_then(Algorithm::named);
+    if !algorithm.is_some_and(|algorithm| issuer.algorithms.contains(&algorithm)) {
+        return Err(Refusal::because(
+            Reason::AlgorithmForbidden,
+            format!(
+                "{} is not among algorithms of issuer {}",
+                algorithm.map_or("alg", Algorithm::name),
+                issuer.name
+            ),
+        ));
+    }
+    if !is_of_type(kind, &issuer.token_types) {
+        return Err(Refusal::because(
+            Reason::TokenTypeWrong,
+            match kind {
+                Some(_) => "typ is none of token_types of the issuer",
+                None => "the header has no typ",
+            },
+        ));
+    }
+    Ok(())
+}
+
 fn is_of_type(kind: Option<&str>, types: &[Box<str>]) -> bool {
     let Some(kind) = kind else { return false };
     types.iter().any(|expected| {
@@ -475,7 +497,7 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, text: String) {
             drop(Header::parse(&bytes));
             drop(claimed_issuer(&bytes));
-            drop(Candidate::new(AccessToken::new(text), std::iter::empty()));
+            drop(Candidate::new(AccessToken::new(text), std::iter::empty(), &mut None));
         }
     }
 }

@@ -29,6 +29,7 @@ mod path;
 pub mod pattern;
 pub mod peer;
 pub mod policy;
+pub mod recorded;
 mod rewrite;
 mod rights;
 pub mod route;

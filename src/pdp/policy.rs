@@ -291,6 +291,13 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether the issuer of a JWT that was verified here is asked about it.
+    #[must_use]
+    pub fn asks(&self, issuer: &Issuer) -> bool {
+        let always = issuer.introspection.is_some_and(|rules| rules.always);
+        self.introspection != Asking::AsIssuer || always
+    }
+
     /// How much of a body of such a request must be read for the decision; `None`: nothing of it.
     #[must_use]
     pub fn reads_body(&self, method: &Method) -> Option<usize> {

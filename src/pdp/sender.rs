@@ -1,12 +1,21 @@
 //! How a request shows that it comes from whom its token was issued to: by the connection's
 //! certificate alone, or by a DPoP proof too.
 
-use super::dpop::{Expected, KeyThumbprint, Proof, Proven, Target, single};
+use super::dpop::{Expected, KeyThumbprint, Proof, ProofFacts, Proven, Target, single};
 use super::policy::Policy;
 use super::route::Routed;
 use super::time::UnixTime;
 use super::token::AccessToken;
 use crate::refusal::{Reason, Refusal, Scheme};
+
+/// What a sender shows, as far as bindings look at it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'s> {
+    /// The scheme under which the token came.
+    pub(super) scheme: Scheme,
+    /// The key of which possession is proven.
+    pub(super) key: Option<&'s KeyThumbprint>,
+}
 
 /// What came beside the token. What must come is the token's to say ([`super::binding`]): the
 /// scheme that a client chose never makes a binding go away.
@@ -32,7 +41,7 @@ impl Sender {
         token: &AccessToken,
         routed: &Routed<B>,
         policy: &Policy,
-        now: UnixTime,
+        (now, seen): (UnixTime, &mut Option<ProofFacts>),
     ) -> Result<Self, Refusal> {
         match scheme {
             Scheme::Bearer => return Ok(Self::Bearer),
@@ -55,8 +64,14 @@ impl Sender {
             access_token: token.expose(),
             rules: &policy.proofs,
         };
-        proof.fits(&expected, routed.snapshot.nonces.as_deref(), now)?;
-        Ok(Self::Claimed(Box::new(proof)))
+        let fits = proof.fits(&expected, routed.snapshot.nonces.as_deref(), now);
+        let became = fits.as_ref().err().map(Refusal::reason);
+        *seen = Some(ProofFacts::of(
+            &proof,
+            (expected.target, &policy.proofs),
+            became,
+        ));
+        fits.map(|()| Self::Claimed(Box::new(proof)))
     }
 
     /// Checks the signature of the proof, where there is one.
@@ -78,9 +93,12 @@ impl Sender {
         }
     }
 
-    /// The key of which possession is proven.
-    pub(super) fn key(&self) -> Option<&KeyThumbprint> {
-        self.proof().map(Proven::thumbprint)
+    /// What bindings look at.
+    pub(super) fn shown(&self) -> Shown<'_> {
+        Shown {
+            scheme: self.scheme(),
+            key: self.proof().map(Proven::thumbprint),
+        }
     }
 
     /// The proof, once its signature was found good.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use self::case::{Case, challenged, observed, read};
 use super::authorize::{self, Authorized, Gate};
 use super::credential::{Credential, credential, looks_signed};
-use super::dpop::{ReplayKey, ReplayRule};
+use super::dpop::{ProofFacts, ReplayKey, ReplayRule};
 use super::introspection::{How, Introspected};
 use super::jwt::Candidate;
 use super::keys::KeySet;
@@ -96,7 +96,7 @@ pub struct Unavailable {
 
 /// What the decision looked at, for the log line, `explain` and the metrics. Filled on the way, so
 /// that a refusal leaves as much as a permit does.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Trail {
     /// The route, once found.
     pub route: Option<Arc<Route>>,
@@ -106,10 +106,29 @@ pub struct Trail {
     pub issuer: Option<Arc<Issuer>>,
     /// The verified token, once there is one.
     pub token: Option<SharedToken>,
+    /// Of the token that came, verified or not.
+    pub digest: Option<TokenDigest>,
+    /// `iss` of the issuers that were not the token's.
+    pub accepted: Arc<[Box<str>]>,
+    /// What is recorded of the proof, once it could be read.
+    pub proof: Option<ProofFacts>,
+    /// What the issuer says of a token that was verified here.
+    pub told: Option<SharedToken>,
+    /// Whether the body was asked for.
+    pub asked_body: bool,
     /// How the issuer's word about the token was come by, where it was wanted.
     pub introspection: Option<How>,
     /// What the shadow policy would have said: `Some(None)` is "authorized".
     pub shadow: Option<Option<Reason>>,
+}
+
+impl Trail {
+    /// The signature of the proof, where there is one, was found good.
+    fn proven(&mut self) {
+        if let Some(proof) = &mut self.proof {
+            proof.verified = true;
+        }
+    }
 }
 
 /// Where the machine stands.
@@ -222,7 +241,10 @@ impl<B> Pending<B> {
             ) if said.digest() == token.digest() && said.issuer() == issuer.id => {
                 trail.introspection = Some(how);
                 match said.token() {
-                    Ok(told) => case.confirmed((&token, told), now, trail),
+                    Ok(told) => {
+                        trail.told = Some(Arc::clone(told));
+                        case.confirmed((&token, told), now, trail)
+                    }
                     Err(refusal) => case.refused(refusal, now),
                 }
             }
@@ -297,7 +319,8 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
         Ok(credential) => credential,
         Err(refusal) => return observed(routed, refusal, now),
     };
-    let sender = match Sender::read(scheme, &token, &routed, &policy, now) {
+    let read = Sender::read(scheme, &token, &routed, &policy, (now, &mut trail.proof));
+    let sender = match read {
         Ok(sender) => sender,
         Err(refusal) => {
             return observed(routed, challenged(refusal, &policy, scheme), now);
@@ -310,7 +333,9 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
         content: None,
     };
     if looks_signed(&token) {
-        Ok(case.ask(Ask::Recall(token.digest()), Evidence::Presented(token)))
+        let digest = token.digest();
+        trail.digest = Some(digest);
+        Ok(case.ask(Ask::Recall(digest), Evidence::Presented(token)))
     } else {
         case.opaque(token, now, trail)
     }

@@ -340,6 +340,9 @@ reasons! {
     /// A bound of ours is reached.
     Overloaded = "overloaded", 503, NoChallenge, Local, "temporarily_unavailable",
         "The service is overloaded.", "Raise max_connections of the upstream, or add replicas.", retry 1;
+    /// What is decided cannot be recorded, and nothing passes unrecorded.
+    AuditUnavailable = "audit_unavailable", 503, NoChallenge, Local, "temporarily_unavailable",
+        "The service cannot take requests at present.", "The audit log cannot be written, or its queue is full: see the log, the disk and audit.queue; audit.on_failure is the rule.", retry 5;
     /// A bug of ours.
     Internal = "internal", 500, NoChallenge, Local, "server_error",
         "An internal error occurred.", "Report it with the log line; the request was not forwarded.";

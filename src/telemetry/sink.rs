@@ -120,6 +120,11 @@ impl Sink {
         }
     }
 
+    /// Takes a line that is about no request, with its line break, whatever the format. Never waits.
+    pub fn announce(&self, line: &[u8]) {
+        self.take(line.to_vec());
+    }
+
     /// Waits until everything taken so far is written, at most `timeout`. False when it was not:
     /// nobody reads the log. Blocks: for shutdown, not for a data-plane thread.
     #[must_use]

@@ -772,7 +772,7 @@ impl World {
         }
     }
 
-    fn inbound(&self, case: &Case) -> Result<Inbound<()>, Refusal> {
+    pub(crate) fn inbound(&self, case: &Case) -> Result<Inbound<()>, Refusal> {
         let mut request = http::Request::builder()
             .method(case.method.as_str())
             .uri(&case.target)

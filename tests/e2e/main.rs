@@ -19,6 +19,7 @@ mod support;
 
 mod admin;
 mod answers;
+mod audit;
 mod bench;
 mod check;
 mod dpop;

@@ -135,7 +135,9 @@ impl Stage {
             | Reason::CertificateDenied => Self::Rights,
             Reason::HeaderRequired | Reason::ClaimUnprintable => Self::Headers,
             Reason::BodyUnfit | Reason::BodyTooLarge | Reason::NotAsApproved => Self::Body,
-            Reason::ProofReplayed | Reason::ReplayUnavailable => Self::Replay,
+            Reason::ProofReplayed | Reason::ReplayUnavailable | Reason::AuditUnavailable => {
+                Self::Replay
+            }
             Reason::UpstreamUnreachable
             | Reason::UpstreamUntrusted
             | Reason::UpstreamProtocol

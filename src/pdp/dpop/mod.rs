@@ -8,6 +8,7 @@
 
 mod nonce;
 mod proof;
+mod recorded;
 mod target;
 mod thumbprint;
 
@@ -16,6 +17,8 @@ pub use proof::{
     Expected, JTI_BYTES, NonceRule, PROOF_BYTES, Proof, Proven, ReplayKey, ReplayRule, Rules,
     single,
 };
+pub(in crate::pdp) use recorded::Unfit;
+pub use recorded::{NonceFact, ProofFacts};
 pub use target::{Origins, Target, TargetUri};
 pub use thumbprint::KeyThumbprint;
 

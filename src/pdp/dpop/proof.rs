@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 
-use claims::Claims;
+pub(super) use claims::Claims;
 pub use claims::JTI_BYTES;
 
 use super::{KeyThumbprint, NonceKeys, Target, sha256};
@@ -109,6 +109,7 @@ pub struct Proof {
     signature: Vec<u8>,
     key: VerificationKey,
     thumbprint: KeyThumbprint,
+    algorithm: Algorithm,
     claims: Claims,
 }
 
@@ -155,8 +156,18 @@ impl Proof {
             signature,
             key,
             thumbprint,
+            algorithm,
             claims,
         })
+    }
+
+    /// What is recorded of it.
+    pub(super) const fn recorded(&self) -> (&KeyThumbprint, &Claims) {
+        (&self.thumbprint, &self.claims)
+    }
+
+    pub(super) const fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// Whether its claims are of this request and of now: `htm`, `htu`, `ath`, then `iat`, `nbf`

@@ -40,6 +40,16 @@ impl TargetUri {
     }
 }
 
+impl TargetUri {
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        match self.authority.port {
+            Some(port) => format!("https://{}:{port}", self.authority.host),
+            None => format!("https://{}", self.authority.host),
+        }
+    }
+}
+
 impl fmt::Display for TargetUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "https://{}", self.authority.host)?;
@@ -87,6 +97,11 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// Whether a URI has the path of the target, whatever its origin.
+    pub(super) fn has_path_of(&self, htu: &str) -> bool {
+        TargetUri::parse(htu).is_some_and(|uri| normal_path(self.path).as_ref() == Some(&uri.path))
+    }
+
     /// Whether a proof with this `htu` is for this target.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::pdp::content::Content;
 use crate::pdp::jwt::{Candidate, is_jwt};
 use crate::pdp::keys::KeySet;
 use crate::pdp::metadata;
-use crate::pdp::policy::{Asking, Policy};
+use crate::pdp::policy::{Asking, Issuer, Policy};
 use crate::pdp::route::Routed;
 use crate::pdp::sender::Sender;
 use crate::pdp::time::UnixTime;
@@ -50,11 +50,17 @@ impl<B> Case<B> {
         }
         let issuers = self.policy.issuers.iter();
         let issuers = issuers.filter_map(|id| self.routed.snapshot.issuer(*id));
-        let candidate = match Candidate::new(token, issuers) {
+        let candidate = match Candidate::new(token, issuers, &mut trail.issuer) {
             Ok(candidate) => candidate,
-            Err(refusal) => return self.refused(refusal, now),
+            Err(refusal) => {
+                if refusal.reason() == Reason::IssuerUnknown {
+                    let taken = self.policy.issuers.iter();
+                    let taken = taken.filter_map(|id| self.routed.snapshot.issuer(*id));
+                    trail.accepted = taken.map(|issuer| issuer.issuer.clone()).collect();
+                }
+                return self.refused(refusal, now);
+            }
         };
-        trail.issuer = Some(Arc::clone(candidate.issuer()));
         let ask = Ask::Keys {
             issuer: Arc::clone(candidate.issuer()),
             key_id: candidate.key_id().map(Into::into),
@@ -88,16 +94,22 @@ impl<B> Case<B> {
             );
             return self.refused(Refusal::because(Reason::TokenTooLarge, why), now);
         }
-        if let Err(refusal) = authorize::could_pass(&self.routed, &self.policy, &self.sender, now) {
+        if let Err(refusal) =
+            authorize::could_pass(&self.routed, &self.policy, self.sender.scheme(), now)
+        {
             return self.refused(refusal, now);
         }
         let digest = token.digest();
+        trail.digest = Some(digest);
         let ask = Ask::Introspect {
             issuer,
             token,
             remembered: self.policy.introspection != Asking::Uncached,
         };
-        self.proven(now, |case| Ok(case.ask(ask, Evidence::Opaque(digest))))
+        self.proven(now, |case| {
+            trail.proven();
+            Ok(case.ask(ask, Evidence::Opaque(digest)))
+        })
     }
 
     /// A token that ran out is not worth a place in the memory.
@@ -124,13 +136,10 @@ impl<B> Case<B> {
         trail: &mut Trail,
     ) -> Result<Step<B>, Refusal> {
         self.proven(now, |case| {
+            trail.proven();
             let issuer = case.routed.snapshot.issuer(token.issuer());
-            let always = || {
-                let rules = issuer.and_then(|issuer| issuer.introspection);
-                rules.is_some_and(|rules| rules.always)
-            };
-            let asked = case.policy.introspection != Asking::AsIssuer || always();
-            let Some(issuer) = issuer.filter(|_| asked).map(Arc::clone) else {
+            let asked = |issuer: &&Arc<Issuer>| case.policy.asks(issuer);
+            let Some(issuer) = issuer.filter(asked).map(Arc::clone) else {
                 return case.permitted(&token, now, trail);
             };
             if case.passes(&token, now).is_err() {
@@ -184,6 +193,7 @@ impl<B> Case<B> {
             return self.decided(token, now, trail);
         }
         self.note(token, trail);
+        trail.asked_body = true;
         Ok(self.ask(Ask::Body { limit }, Evidence::Unread(Arc::clone(token))))
     }
 
@@ -246,7 +256,7 @@ impl<B> Case<B> {
         } = self;
         let evidence = authorize::Evidence {
             token,
-            sender: &sender,
+            sender: sender.shown(),
             content: content.as_ref(),
         };
         match authorize::decide(routed, &policy, evidence, now, trail) {
@@ -260,7 +270,7 @@ impl<B> Case<B> {
     pub(super) fn passes(&self, token: &SharedToken, now: UnixTime) -> Result<(), Refusal> {
         let evidence = authorize::Evidence {
             token,
-            sender: &self.sender,
+            sender: self.sender.shown(),
             content: self.content.as_ref(),
         };
         authorize::passes(&self.routed, &self.policy, evidence, now)

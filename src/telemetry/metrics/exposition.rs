@@ -14,7 +14,7 @@ use super::handle::{
 };
 use super::number::Latency;
 use super::replay::ReplayMetrics;
-use super::{Series, live};
+use super::{AuditMetrics, Series, live};
 use crate::pdp::UnixTime;
 
 /// Writes the series.
@@ -32,6 +32,9 @@ impl Collector for Exposition {
         issuers(&mut to, &live(&series.issuers), now)?;
         introspections(&mut to, &live(&series.introspections))?;
         replay(&mut to, &series.replay)?;
+        if series.audit.in_use.value() != 0 {
+            audit(&mut to, &series.audit, now)?;
+        }
         process(&mut to, series)
     }
 }
@@ -344,6 +347,44 @@ fn introspections(to: &mut Writer<'_>, issuers: &[Arc<IntrospectionMetrics>]) ->
         issuers
             .iter()
             .map(|of| ([("issuer", &*of.name)], &of.duration)),
+    )
+}
+
+fn audit(to: &mut Writer<'_>, audit: &AuditMetrics, now: UnixTime) -> fmt::Result {
+    to.total(
+        "audit_lines",
+        "Lines of the audit log that were written",
+        audit.lines.value(),
+    )?;
+    to.total(
+        "audit_lines_lost",
+        "Lines that found no room in the queue of the audit log",
+        audit.lost.value(),
+    )?;
+    to.total(
+        "audit_write_failures",
+        "Tries to write the audit log that failed",
+        audit.failures.value(),
+    )?;
+    let level = |level: i64| u64::try_from(level).unwrap_or(0);
+    to.one(
+        "audit_queue_lines",
+        "Lines that wait to be written to the audit log",
+        None,
+        level(audit.queue.value()),
+    )?;
+    to.one(
+        "audit_healthy",
+        "0 while the audit log cannot be written",
+        None,
+        level(audit.healthy.value()),
+    )?;
+    let checkpoint = UnixTime::from_secs(audit.checkpoint.load(Relaxed));
+    to.one(
+        "audit_checkpoint_age",
+        "Time since the last signed line of the audit log",
+        Some(&Unit::Seconds),
+        now.since(checkpoint).as_secs(),
     )
 }
 

@@ -125,6 +125,12 @@ impl Metrics {
         &self.series.token_cache
     }
 
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &AuditMetrics {
+        &self.series.audit
+    }
+
     /// Lines of the access log that could not be written.
     #[must_use]
     pub fn lines_lost(&self) -> &Arc<Count> {
@@ -197,6 +203,31 @@ pub struct AnswerCacheMetrics {
     pub dropped: Count,
 }
 
+/// The audit log. Shown only where there is one.
+#[derive(Debug, Default)]
+pub struct AuditMetrics {
+    /// 1 where there is one.
+    pub in_use: Level,
+    /// Lines that were written, those of the log itself among them.
+    pub lines: Count,
+    /// Lines that found no room in the queue.
+    pub lost: Count,
+    /// Tries to write that failed.
+    pub failures: Count,
+    /// Lines that wait.
+    pub queue: Level,
+    /// 1 while what was written last reached the disk.
+    pub healthy: Level,
+    checkpoint: AtomicU64,
+}
+
+impl AuditMetrics {
+    /// A signed line was written.
+    pub fn checkpoint(&self, at: UnixTime) {
+        self.checkpoint.store(at.as_secs(), Relaxed);
+    }
+}
+
 #[derive(Debug, Default)]
 struct ConfigMetrics {
     generation: AtomicU64,
@@ -222,6 +253,7 @@ struct Series {
     answer_cache: AnswerCacheMetrics,
     replay: Arc<ReplayMetrics>,
     token_cache: TokenCacheMetrics,
+    audit: AuditMetrics,
     lines_lost: Arc<Count>,
     panics: Count,
     config: ConfigMetrics,

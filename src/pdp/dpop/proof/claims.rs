@@ -16,15 +16,15 @@ pub const JTI_BYTES: usize = 256;
 const AHEAD: Duration = Duration::from_secs(60);
 
 /// The claims of RFC 9449 s4.2, and of RFC 7519 those that say when.
-pub(super) struct Claims {
-    pub(super) jti: Box<str>,
-    pub(super) htm: Box<str>,
-    pub(super) htu: Box<str>,
-    pub(super) ath: Box<str>,
-    pub(super) issued: UnixTime,
-    pub(super) not_before: Option<UnixTime>,
-    pub(super) expires: Option<UnixTime>,
-    pub(super) nonce: Option<Box<str>>,
+pub(in crate::pdp::dpop) struct Claims {
+    pub(in crate::pdp::dpop) jti: Box<str>,
+    pub(in crate::pdp::dpop) htm: Box<str>,
+    pub(in crate::pdp::dpop) htu: Box<str>,
+    pub(in crate::pdp::dpop) ath: Box<str>,
+    pub(in crate::pdp::dpop) issued: UnixTime,
+    pub(in crate::pdp::dpop) not_before: Option<UnixTime>,
+    pub(in crate::pdp::dpop) expires: Option<UnixTime>,
+    pub(in crate::pdp::dpop) nonce: Option<Box<str>>,
 }
 
 impl Claims {
@@ -67,7 +67,7 @@ impl Claims {
     }
 
     /// RFC 9449 s4.3 and s11.1; `nbf` and `exp` mean what they mean in any JWT (RFC 7519 s4.1).
-    pub(super) fn timely(&self, rules: &Rules, now: UnixTime) -> Result<(), Refusal> {
+    pub(in crate::pdp::dpop) fn timely(&self, rules: &Rules, now: UnixTime) -> Result<(), Refusal> {
         let ahead = rules.ahead.min(AHEAD);
         if now > self.issued.later(rules.age) {
             return Err(Refusal::because(

@@ -1,0 +1,171 @@
+//! What is recorded of a decision and judged again: by the same rules it must end the same, and by
+//! any others as the request itself would, or say that it cannot tell.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use portcullis::pdp::recorded::{
+    Decided, Facts, Judgement, Private, Recorded, Seen, claims_looked_at, judge,
+};
+use portcullis::pdp::{Snapshot, UnixTime};
+
+use super::cases;
+use super::world::{Case, NOW, Outcome, World};
+
+/// Digests that a test can make.
+struct Digests;
+
+impl Private for Digests {
+    fn digest(&self, kind: &str, parts: &[&[u8]]) -> String {
+        let bytes: Vec<String> = parts
+            .concat()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{kind}:{}", bytes.concat())
+    }
+
+    fn plain_subject(&self) -> bool {
+        false
+    }
+
+    fn clean<'t>(&self, text: &'t str, _: usize) -> Cow<'t, str> {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Decides a case and records it, through JSON as a file would.
+fn record(world: &World, case: &Case) -> Recorded {
+    let snapshot = world.snapshot(case);
+    let now = UnixTime::from_secs(NOW.saturating_add_signed(case.clock));
+    let decided = world.decide(case);
+    let reason = match &decided.outcome {
+        Outcome::Refused(refusal) => Some(refusal.reason()),
+        Outcome::Authorized(permit) => permit.observed().map(|refusal| refusal.reason()),
+    };
+    let inbound = world.inbound(case);
+    let seen = inbound.as_ref().ok().map(|inbound| Seen::of(&inbound.head));
+    let other = world.inbound(&Case::default()).expect("a request");
+    let inbound = inbound.as_ref().unwrap_or(&other);
+    let facts = Facts::of(
+        Decided {
+            began: now,
+            judged: now,
+            seen: seen.as_ref(),
+            peer: &inbound.peer,
+            standing: inbound.standing,
+            trail: &decided.trail,
+            reason,
+        },
+        &claims_looked_at(&snapshot),
+        &Digests,
+    );
+    let text = serde_json::to_string(&facts).expect("facts can be written");
+    for secret in case.token.split('.').skip(1).filter(|part| part.len() > 20) {
+        assert!(
+            !text.contains(secret),
+            "a token is in the facts of {}",
+            case.name
+        );
+    }
+    Recorded {
+        facts: serde_json::from_str(&text).expect("facts can be read"),
+        reason,
+    }
+}
+
+fn judged(recorded: &Recorded, snapshot: &Arc<Snapshot>) -> Result<&'static str, String> {
+    match judge(recorded, snapshot).judgement {
+        Judgement::Passes => Ok("authorized"),
+        Judgement::Observed(_) => Ok("observed"),
+        Judgement::Refused(reason) => Ok(reason.spec().code),
+        Judgement::Unknown(why) => Err(why.into()),
+    }
+}
+
+fn real(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Authorized(permit) if permit.observed().is_some() => "observed",
+        Outcome::Authorized(_) => "authorized",
+        Outcome::Refused(refusal) => refusal.reason().spec().code,
+    }
+}
+
+/// One text of the token for all times: each ECDSA signature is another.
+fn settled(world: &World, case: Case) -> Case {
+    Case {
+        token: world.token(&case),
+        ..case
+    }
+}
+
+#[test]
+fn by_the_same_rules_a_recorded_decision_ends_the_same() {
+    let world = World::new();
+    let mut wrong = Vec::new();
+    let cases = cases();
+    for (name, case) in &cases {
+        let case = settled(&world, case.clone());
+        let recorded = record(&world, &case);
+        let expected = real(&world.decide(&case).outcome);
+        match judged(&recorded, &world.snapshot(&case)) {
+            Ok(found) if found == expected => {}
+            Ok(found) => wrong.push(format!("{name}: {found}, not {expected}")),
+            Err(why) => wrong.push(format!("{name}: cannot tell, not {expected}: {why}")),
+        }
+    }
+    let count = wrong.len();
+    assert!(
+        wrong.is_empty(),
+        "{count} of {}:\n{}",
+        cases.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn by_other_rules_it_ends_as_the_request_would_or_says_that_it_cannot_tell() {
+    let world = World::new();
+    let cases = cases();
+    let (mut same, mut unknown, mut wrong) = (0_usize, 0_usize, Vec::new());
+    for (at, (name, case)) in cases.iter().enumerate() {
+        let case = settled(&world, case.clone());
+        if case.used.as_deref() == Some("unknown to others") {
+            // That the shared store was away is no fact of a decision: the use of a proof is as it
+            // was answered.
+            continue;
+        }
+        let recorded = record(&world, &case);
+        // A sample of all pairs, another for each case.
+        for (other_name, other) in cases.iter().skip(at % 13).step_by(13) {
+            let changed = Case {
+                policy: other.policy.clone(),
+                shadow: None,
+                identity: None,
+                open: other.open,
+                observe_until: other.observe_until,
+                forward: other.forward.clone(),
+                always: other.always,
+                ..case.clone()
+            };
+            let expected = real(&world.decide(&changed).outcome);
+            match judged(&recorded, &world.snapshot(&changed)) {
+                Ok(found) if found == expected => same += 1,
+                Err(_) => unknown += 1,
+                Ok(found) => wrong.push(format!(
+                    "{name}, by the rules of {other_name}: {found}, not {expected}"
+                )),
+            }
+        }
+    }
+    let (count, shown) = (
+        wrong.len(),
+        wrong.iter().take(40).cloned().collect::<Vec<_>>(),
+    );
+    assert!(
+        wrong.is_empty(),
+        "{count} wrong, {same} right, {unknown} unknown:\n{}",
+        shown.join("\n")
+    );
+    assert!(same > 4 * unknown, "{same} right, {unknown} unknown");
+}
