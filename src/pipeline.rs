@@ -102,6 +102,7 @@ impl Shared {
                 let access = match &route.access {
                     Access::Open => "open",
                     Access::Policy(policy) => &policy.name,
+                    Access::Authorization(_) => "authorization",
                 };
                 serde_json::json!({
                     "name": &*route.name, "listener": &*listener, "policy": access,
@@ -360,7 +361,13 @@ async fn read_body(
     started: Instant,
 ) -> Result<Answer, Unavailable> {
     let bounds = bounds(connection, pending.route(), started);
-    let body = pending.body_mut();
+    let Some(body) = pending.body_mut() else {
+        return Err(Unavailable {
+            reason: Reason::Internal,
+            detail: "the body was asked for after all was judged".into(),
+            retry_after: None,
+        });
+    };
     body.set_bounds(bounds.body_bytes, bounds.body_timeout);
     let read = tokio::time::timeout(bounds.left, body.read_ahead(limit)).await;
     read.unwrap_or(Err(Reason::RequestTooSlow))

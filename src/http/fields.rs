@@ -142,7 +142,7 @@ impl FieldRules {
     #[must_use]
     pub fn of(route: &Route) -> Self {
         let judged = match &route.access {
-            Access::Open => Vec::new(),
+            Access::Open | Access::Authorization(_) => Vec::new(),
             Access::Policy(policy) => policy.require_headers.clone(),
         };
         Self::new(&route.forward, judged)

@@ -244,6 +244,11 @@ impl Pip {
                 detail: "the body is the request's own, and nobody else has it".into(),
                 retry_after: None,
             }),
+            Ask::Client { .. } | Ask::ClientKeys { .. } => Err(Unavailable {
+                reason: Reason::RegistryUnavailable,
+                detail: "there is no registry".into(),
+                retry_after: None,
+            }),
             Ask::FirstUse { key, until } => {
                 let first = self.replay.first_use(*key, *until, now)?;
                 Ok(Answer::FirstUse(first))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Ask, Evidence, Pending, Step, Trail};
+use super::{Ask, Evidence, Pending, Step, Trail, Waiting};
 use crate::pdp::authorize;
 use crate::pdp::claims;
 use crate::pdp::content::Content;
@@ -32,9 +32,9 @@ pub(super) struct Case<B> {
 impl<B> Case<B> {
     pub(super) fn ask(self, ask: Ask, evidence: Evidence) -> Step<B> {
         Step::Ask(Box::new(Pending {
-            case: self,
+            route: Arc::clone(&self.routed.route),
             ask,
-            evidence,
+            waiting: Waiting::Token(self, evidence),
         }))
     }
 
