@@ -9,6 +9,7 @@ mod discovery;
 mod fetch;
 pub mod introspect;
 mod jwks;
+pub mod registry;
 mod schedule;
 mod snapshot;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use self::cache::{Answers, Tokens};
 use self::fetch::Aborted;
@@ -97,6 +98,7 @@ pub struct IssuerStatus {
 /// Everything that decisions are told: one for all threads.
 pub struct Pip {
     planes: ArcSwap<HashMap<IssuerId, Running>>,
+    registry: ArcSwapOption<registry::Running>,
     tokens: Tokens,
     generations: Arc<AtomicU64>,
     introspection: introspect::Common,
@@ -125,6 +127,7 @@ impl Pip {
     pub fn new(metrics: Arc<Metrics>, introspection: tokio::runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
             planes: ArcSwap::from_pointee(HashMap::new()),
+            registry: ArcSwapOption::empty(),
             tokens: Tokens::new(),
             generations: Arc::new(AtomicU64::new(1)),
             replay: Replay::new(Arc::clone(&metrics)),
@@ -157,6 +160,31 @@ impl Pip {
             planes.insert(id, running);
         }
         self.planes.store(Arc::new(planes));
+    }
+
+    /// The registry of clients from now on, if there is one. What is held of it stays if its source
+    /// is the same. To be called as [`Self::replace`].
+    pub fn register(&self, settings: Option<registry::Settings>, control: &tokio::runtime::Handle) {
+        let before = self.registry.load_full();
+        let running = settings.map(|settings| {
+            let (metrics, generations) = (&self.metrics, &self.generations);
+            let before = before.as_deref();
+            Arc::new(registry::Running::renewed(
+                before,
+                settings,
+                metrics,
+                generations,
+                control,
+            ))
+        });
+        self.registry.store(running);
+    }
+
+    /// How the registry of clients stands, if there is one.
+    #[must_use]
+    pub fn registry(&self, now: UnixTime) -> Option<registry::RegistryStatus> {
+        let running = self.registry.load();
+        running.as_ref().map(|running| running.registry.status(now))
     }
 
     fn run(
@@ -196,7 +224,8 @@ impl Pip {
     /// `client`: whom a fetch on demand is charged to.
     ///
     /// # Errors
-    /// `keys_unavailable`, `introspection_unavailable`, `introspection_unfit`, `replay_unavailable`
+    /// `keys_unavailable`, `introspection_unavailable`, `introspection_unfit`,
+    /// `registry_unavailable`, `replay_unavailable`
     /// where it cannot be known at present.
     pub async fn answer(
         &self,
@@ -244,11 +273,17 @@ impl Pip {
                 detail: "the body is the request's own, and nobody else has it".into(),
                 retry_after: None,
             }),
-            Ask::Client { .. } | Ask::ClientKeys { .. } => Err(Unavailable {
-                reason: Reason::RegistryUnavailable,
-                detail: "there is no registry".into(),
-                retry_after: None,
-            }),
+            Ask::Client { server, client_id } => {
+                let running = self.registry.load();
+                let running = running.as_ref().ok_or_else(registry::gone)?;
+                let client = running.registry.client(&server.issuer, client_id)?;
+                Ok(Answer::Client(client))
+            }
+            Ask::ClientKeys { client: of, wanted } => {
+                let running = self.registry.load_full().ok_or_else(registry::gone)?;
+                let keys = running.registry.keys(of, wanted, client).await?;
+                Ok(Answer::Keys(keys))
+            }
             Ask::FirstUse { key, until } => {
                 let first = self.replay.first_use(*key, *until, now)?;
                 Ok(Answer::FirstUse(first))

@@ -90,11 +90,14 @@ impl Clients {
     /// never spoils the others; two of one `client_id` and issuer are both left out, for nobody
     /// knows which of them holds. Members that are not known are ignored, but for those that
     /// narrow what a certificate may be: an entry with one of them that is not understood is left
-    /// out.
+    /// out. `elsewhere` says whether keys may be fetched from a `jwks_uri`.
     ///
     /// # Errors
     /// What is wrong, where the text is no such document or is too large.
-    pub fn parse(document: &[u8]) -> Result<(Self, Vec<String>), String> {
+    pub fn parse(
+        document: &[u8],
+        elsewhere: &dyn Fn(&str) -> Result<(), String>,
+    ) -> Result<(Self, Vec<String>), String> {
         if document.len() > REGISTRY_BYTES {
             return Err(format!(
                 "the registry is larger than {REGISTRY_BYTES} bytes"
@@ -112,7 +115,7 @@ impl Clients {
         let mut twice = Vec::new();
         let mut warnings = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
-            match read(entry, &mut |warning| {
+            match read(entry, elsewhere, &mut |warning| {
                 warnings.push(format!("clients[{index}]: {warning}"));
             }) {
                 Ok(client) => {
@@ -174,7 +177,11 @@ const UNREAD_RULES: [&str; 4] = [
     "tls_client_auth_san_email",
 ];
 
-fn read(entry: Value, warn: &mut dyn FnMut(String)) -> Result<Client, String> {
+fn read(
+    entry: Value,
+    elsewhere: &dyn Fn(&str) -> Result<(), String>,
+    warn: &mut dyn FnMut(String),
+) -> Result<Client, String> {
     let Value::Object(mut entry) = entry else {
         return Err("it is not an object with each member once".to_owned());
     };
@@ -209,7 +216,10 @@ fn read(entry: Value, warn: &mut dyn FnMut(String)) -> Result<Client, String> {
     let keys = match (set, text(&entry, "jwks_uri")?) {
         (Some(_), Some(_)) => return Err("jwks and jwks_uri are both there".to_owned()),
         (None, None) => ClientKeys::None,
-        (None, Some(uri)) => ClientKeys::At(uri),
+        (None, Some(uri)) => {
+            elsewhere(&uri)?;
+            ClientKeys::At(uri)
+        }
         (Some(set), None) => {
             let (keys, left_out) =
                 KeySet::parse(set.to_string().as_bytes(), KeyGeneration(0), &ALGORITHMS)?;

@@ -4,7 +4,11 @@ use super::*;
 use crate::pdp::authorization::client::{Authentication, CLIENTS};
 
 fn parse(entries: &[Value]) -> (Clients, Vec<String>) {
-    Clients::parse(json!({ "clients": entries }).to_string().as_bytes()).unwrap()
+    Clients::parse(
+        json!({ "clients": entries }).to_string().as_bytes(),
+        &|_| Ok(()),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn an_entry_that_cannot_be_used_spoils_no_other() {
         );
     }
     let twice = br#"{"clients":[{"client_id":"a","status":"active","status":"revoked"}]}"#;
-    let (clients, warnings) = Clients::parse(twice).unwrap();
+    let (clients, warnings) = Clients::parse(twice, &|_| Ok(())).unwrap();
     assert!(clients.is_empty() && warnings.len() == 1);
 }
 
@@ -122,9 +126,24 @@ fn of_two_entries_for_one_client_none_holds() {
 #[test]
 fn what_is_no_registry() {
     for bad in ["", "[]", "{}", r#"{"clients":{}}"#, r#"{"clients":[]"#] {
-        assert!(Clients::parse(bad.as_bytes()).is_err(), "{bad}");
+        assert!(
+            Clients::parse(bad.as_bytes(), &|_| Ok(())).is_err(),
+            "{bad}"
+        );
     }
     let many = vec!["1"; CLIENTS + 1].join(",");
-    assert!(Clients::parse(format!("{{\"clients\":[{many}]}}").as_bytes()).is_err());
-    assert!(Clients::parse(br#"{"clients":[]}"#).is_ok());
+    assert!(Clients::parse(format!("{{\"clients\":[{many}]}}").as_bytes(), &|_| Ok(())).is_err());
+    assert!(Clients::parse(br#"{"clients":[]}"#, &|_| Ok(())).is_ok());
+}
+
+#[test]
+fn keys_come_from_known_places_alone() {
+    let elsewhere = json!({"jwks": null, "jwks_uri": "https://evil.example/jwks"});
+    let document = json!({"clients": [entry(&elsewhere)]}).to_string();
+    let (clients, warnings) =
+        Clients::parse(document.as_bytes(), &|_| Err("not there".to_owned())).unwrap();
+    assert!(
+        clients.is_empty() && warnings[0].contains("not there"),
+        "{warnings:?}"
+    );
 }
