@@ -203,7 +203,11 @@ pub async fn serve(
     {
         record.metrics = Arc::clone(metrics);
     }
-    let open = trail.policy.is_none();
+    // What an authorization server answers depends on who asks as much as what an API does.
+    let open = trail
+        .route
+        .as_ref()
+        .is_none_or(|route| matches!(route.access, Access::Open));
     let nonce = nonce(&generation, &trail);
     record.trail(trail);
 

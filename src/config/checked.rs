@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::authorization;
 use super::document::At;
 use super::dpop;
 use super::forward;
@@ -47,6 +48,7 @@ pub(super) fn check(
     let previous = previous.unwrap_or(&fresh);
     let (issuers, interner) = issuers::check(&file, &at, &mut files, (now, previous), out);
     let upstreams = upstreams::check(&file, &at, &mut files, now, out);
+    let authorization = authorization::check(&file, &at, &mut files, now, out);
     let forward = forward::check(&file.forward, &at.key("forward"), None, out);
     let dpop = dpop::check(&file, &at, &mut files, out)?;
     let issued = (&issuers, dpop.proofs);
@@ -55,6 +57,7 @@ pub(super) fn check(
         listeners: &listeners,
         upstreams: &upstreams,
         forward: &forward,
+        authorization: &authorization,
         now,
     };
     let tables = routes::check(&file, &places, &world, &mut policies, out);
@@ -114,6 +117,10 @@ pub(super) fn check(
         replay: dpop.replay,
         listeners: listeners?,
         issuers,
+        registry: match authorization.registry {
+            None => None,
+            Some(settings) => Some(settings?),
+        },
         upstreams: upstreams?,
         admin,
         revocation: revocation?,

@@ -5,6 +5,7 @@
 //! file → `raw` (as written) → `defaults` → `checked` (as it will be used).
 
 mod authentication;
+mod authorization;
 mod checked;
 mod defaults;
 mod document;
@@ -21,6 +22,7 @@ mod methods;
 mod policies;
 mod problem;
 mod raw;
+mod raw_authorization;
 mod raw_policy;
 mod revocation;
 mod route;
@@ -53,6 +55,8 @@ pub struct Checked {
     pub listeners: Vec<listener::Settings>,
     /// Every issuer.
     pub issuers: Vec<pip::Settings>,
+    /// The registry of clients, if there is one.
+    pub registry: Option<pip::registry::Settings>,
     /// Every upstream.
     pub upstreams: Vec<upstream::Settings>,
     /// Where the admin endpoints are, if anywhere. A change needs a restart.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::raw_authorization::{AuthorizationServer, Registry, RouteAuthorization, RouteKind};
 pub(super) use super::raw_policy::{Policy, PolicyRef};
 
 /// A key whose meaning this version does not have.
@@ -49,6 +50,12 @@ pub(super) struct File {
     /// Authorization servers by name.
     #[serde(default)]
     pub(super) issuer: BTreeMap<String, Issuer>,
+    /// Clients of the authorization servers behind. Needed where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) registry: Option<Registry>,
+    /// Authorization servers behind, by name; routes of `kind = "authorization"` lead to them.
+    #[serde(default)]
+    pub(super) authorization_server: BTreeMap<String, AuthorizationServer>,
     /// APIs behind, by name.
     #[serde(default)]
     pub(super) upstream: BTreeMap<String, Upstream>,
@@ -687,6 +694,12 @@ pub(super) struct Route {
     pub(super) methods: Vec<String>,
     /// The API behind, by its name under `[upstream]`.
     pub(super) upstream: String,
+    /// What is behind. Default "api".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<RouteKind>,
+    /// Which endpoint of an authorization server is behind; with `kind = "authorization"` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authorization: Option<RouteAuthorization>,
     /// A policy's name, or an inline table of its keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<PolicyRef>,

@@ -15,7 +15,7 @@ use crate::pdp::policy::{Algorithm, CertificateRule};
 use crate::pdp::token::KeyGeneration;
 
 /// Bytes of a document of clients.
-pub const REGISTRY_BYTES: usize = 32 * 1024 * 1024;
+pub const REGISTRY_BYTES: usize = 16 * 1024 * 1024;
 /// Clients of one document.
 pub const CLIENTS: usize = 50_000;
 /// Redirect URIs of one client.

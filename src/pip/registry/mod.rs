@@ -181,7 +181,12 @@ impl Settings {
     /// Whether what is held under these settings goes on under others: all that the picture was
     /// made by is the same.
     fn fits(&self, other: &Self) -> bool {
-        self.source == other.source && self.jwks_hosts == other.jwks_hosts
+        let place = match (&self.source, &other.source) {
+            (Source::File(one, _), Source::File(other, _)) => one == other,
+            (Source::Url(one), Source::Url(other)) => one == other,
+            (Source::File(..), Source::Url(_)) | (Source::Url(_), Source::File(..)) => false,
+        };
+        place && self.jwks_hosts == other.jwks_hosts
     }
 }
 
@@ -204,6 +209,12 @@ impl Registry {
 
     fn set(&self, settings: Settings) {
         self.keys.set(&settings);
+        if let Source::File(path, content) = &settings.source
+            && let Err(error) = self.hold(&settings, content)
+        {
+            let error = format!("{}: {error}", path.display());
+            self.failed(&Failure::new(FetchResult::Unusable, error));
+        }
         self.settings.store(Arc::new(settings));
         self.wake.notify_one();
     }

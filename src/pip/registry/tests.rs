@@ -109,7 +109,11 @@ async fn a_reload_keeps_what_is_held_if_the_source_is_the_same() {
     std::fs::write(&path, document("suspended")).unwrap();
     let third = running(Some(&second), settings(&path), &metrics);
     let client = third.registry.client(ISSUER, "tpp").unwrap().unwrap();
-    assert!(!client.active, "another content is another source");
+    assert!(!client.active, "what the reload read is in force at once");
+    let other = folder.path().join("others.json");
+    std::fs::write(&other, document("active")).unwrap();
+    let fourth = running(Some(&third), settings(&other), &metrics);
+    assert!(!Arc::ptr_eq(&third.registry, &fourth.registry));
 }
 
 #[test]
