@@ -19,6 +19,7 @@ mod support;
 
 mod admin;
 mod answers;
+mod authorization;
 mod bench;
 mod check;
 mod dpop;
