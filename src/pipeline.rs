@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 
 use crate::clock;
 use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
@@ -396,6 +396,7 @@ async fn send(
         body_timeout,
         left,
     } = bounds(connection, permit.route(), record.started);
+    let to_server = matches!(permit.route().access, Access::Authorization(_));
     let body = permit.body_mut();
     body.set_bounds(body_bytes, body_timeout);
     if body.declared_too_large() {
@@ -417,6 +418,16 @@ async fn send(
     record.stages.upstream = started.elapsed();
     // What went wrong may be the client's body and not the upstream: never one for the other.
     match sent {
+        // A browser would send the user's password on (FAPI 2.0 Security Profile s5.3.2.2-10;
+        // JAR-14).
+        Ok(Ok(forwarded))
+            if to_server && forwarded.response.status() == StatusCode::TEMPORARY_REDIRECT =>
+        {
+            let why = "the authorization server answered 307, which no redirect of it may be";
+            record.server = Some(forwarded.server);
+            record.attempts = forwarded.attempts;
+            Err(Refusal::because(Reason::UpstreamProtocol, why))
+        }
         Ok(Ok(forwarded)) => Ok(forwarded),
         Ok(Err(failed)) => {
             record.server = failed.server;

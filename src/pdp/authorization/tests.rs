@@ -117,7 +117,7 @@ fn server(profile: Profile) -> Server {
         assertion_audience: vec![ISSUER.into()],
         profile,
         algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
-        max_object_age: Duration::from_secs(3600),
+        max_object_age: Duration::from_secs(1800),
         max_object_lifetime: Duration::from_secs(3600),
         max_assertion_lifetime: Duration::from_secs(3600),
         clock_skew: Duration::from_secs(10),

@@ -666,6 +666,18 @@ fn clients_that_do_not_authenticate() {
 }
 
 #[test]
+fn a_redirect_that_would_take_the_password_along() {
+    // JAR-14
+    let uri = format!("{URN}abc");
+    let pairs = [("client_id", "tpp"), ("request_uri", uri.as_str())];
+    for (status, expected) in [("303", 303), ("302", 302), ("307", 502)] {
+        let request = post("/main/authorize", &pairs).field("X-Lab", &format!("status:{status}"));
+        let answer = call(&request.case(&format!("redirect {status}")));
+        assert_eq!(answer.status, expected, "{status}");
+    }
+}
+
+#[test]
 fn a_certificate_of_somebody_else() {
     // RFC 8705 s2.1
     let tls = post(
