@@ -14,6 +14,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use crate::clock;
 use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
 use crate::http::{Limits, interaction, respond};
+use crate::pdp::authorization::Endpoint;
 use crate::pdp::dpop::NonceRule;
 use crate::pdp::metadata;
 use crate::pdp::policy::Access;
@@ -396,7 +397,10 @@ async fn send(
         body_timeout,
         left,
     } = bounds(connection, permit.route(), record.started);
-    let to_server = matches!(permit.route().access, Access::Authorization(_));
+    let endpoint = match &permit.route().access {
+        Access::Authorization(guard) => Some(guard.endpoint),
+        Access::Open | Access::Policy(_) => None,
+    };
     let body = permit.body_mut();
     body.set_bounds(body_bytes, body_timeout);
     if body.declared_too_large() {
@@ -421,14 +425,20 @@ async fn send(
         // A browser would send the user's password on (FAPI 2.0 Security Profile s5.3.2.2-10;
         // JAR-14).
         Ok(Ok(forwarded))
-            if to_server && forwarded.response.status() == StatusCode::TEMPORARY_REDIRECT =>
+            if endpoint.is_some()
+                && forwarded.response.status() == StatusCode::TEMPORARY_REDIRECT =>
         {
             let why = "the authorization server answered 307, which no redirect of it may be";
             record.server = Some(forwarded.server);
             record.attempts = forwarded.attempts;
             Err(Refusal::because(Reason::UpstreamProtocol, why))
         }
-        Ok(Ok(forwarded)) => Ok(forwarded),
+        Ok(Ok(mut forwarded)) => {
+            if endpoint == Some(Endpoint::Authorize) {
+                respond::without_cors(forwarded.response.headers_mut());
+            }
+            Ok(forwarded)
+        }
         Ok(Err(failed)) => {
             record.server = failed.server;
             record.attempts = failed.attempts;

@@ -58,6 +58,8 @@ const LARGEST: usize = 4 * 1024;
 
 /// Who may call, as last loaded.
 pub struct Door {
+    /// As written where it was bound: terms were checked for that address and for no other.
+    address: SocketAddr,
     terms: ArcSwap<Terms>,
     current: Arc<Current>,
     pip: Arc<Pip>,
@@ -85,17 +87,23 @@ impl Door {
         let terms = Terms::new(settings, None)?;
         let current = Current::new(terms.tls.iter().map(|(tls, _)| Arc::clone(tls)));
         Ok(Arc::new(Self {
+            address: settings.address,
             terms: ArcSwap::from_pointee(terms),
             current,
             pip,
         }))
     }
 
-    /// Other terms from now on, for connections that are open too. The address stays.
+    /// Other terms from now on, for connections that are open too. The address stays: terms that
+    /// were written for another one change nothing here, since what is enough on loopback is not
+    /// where others can reach.
     ///
     /// # Errors
     /// TLS cannot be built; then nothing has changed.
     pub fn set(&self, settings: &Settings) -> Result<(), String> {
+        if settings.address != self.address {
+            return Ok(());
+        }
         let before = self.terms.load();
         let terms = Terms::new(settings, before.tls.as_ref().map(|(tls, _)| tls))?;
         self.current
@@ -345,6 +353,28 @@ mod tests {
         let metrics = crate::telemetry::Metrics::new(clock::now());
         let pip = Pip::new(metrics, tokio::runtime::Handle::current());
         Door::new(&settings, pip).unwrap()
+    }
+
+    #[tokio::test]
+    async fn terms_for_another_address_change_nothing() {
+        // What is written for loopback, without TLS or with another secret, is not for an address
+        // that others reach.
+        let door = door(Some("first"));
+        let with = |address: [u8; 4], secret: &str| Settings {
+            address: (address, 0).into(),
+            secret: Some(Secret::new(secret.into())),
+            tls: None,
+        };
+        let order = |secret: &str| {
+            let request = Request::post("/revocations");
+            request.header(header::AUTHORIZATION, format!("Bearer {secret}"))
+        };
+        door.set(&with([127, 0, 0, 2], "second")).unwrap();
+        assert_eq!(call(&door, order("second"), "{\"all\":true}").await.0, 401);
+        assert_eq!(call(&door, order("first"), "{\"all\":true}").await.0, 200);
+        door.set(&with([127, 0, 0, 1], "second")).unwrap();
+        assert_eq!(call(&door, order("second"), "{\"all\":true}").await.0, 200);
+        assert_eq!(call(&door, order("first"), "{\"all\":true}").await.0, 401);
     }
 
     async fn call(door: &Door, request: http::request::Builder, body: &str) -> (u16, String) {

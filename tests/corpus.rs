@@ -67,3 +67,8 @@ fn requests_before_an_authorization_server() {
 fn targets() {
     replay("target", checks::target);
 }
+
+#[test]
+fn configurations() {
+    replay("config", checks::config);
+}

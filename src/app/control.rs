@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::gate::StartError;
 use super::status::{Facts, Status};
 use super::worker::{Command, Worker};
-use crate::config::{self, Checked, Digest, Interner, Problem};
+use crate::config::{self, Checked, Digest, Interner, Problem, Report, ReportKind};
 use crate::listener::{self, Drain, Live, Serving};
 use crate::pdp::dpop::NonceKeys;
 use crate::pipeline::{Generation, Shared};
@@ -138,16 +138,16 @@ impl Control {
             fresh.push((*address, bound, sockets));
         }
 
+        let nonces = match checked.nonces.keys {
+            Some(keys) => keys,
+            None => self.own_nonces(checked.nonces.lifetime)?,
+        };
+
         if let (Some(door), Some(settings)) = (&self.door, &checked.revocation) {
             door.set(settings).map_err(|why| {
                 StartError::system("TLS of revocation".to_owned())(std::io::Error::other(why))
             })?;
         }
-
-        let nonces = match checked.nonces.keys {
-            Some(keys) => keys,
-            None => self.own_nonces(checked.nonces.lifetime)?,
-        };
 
         // From here on nothing fails. Upstreams and keys go before the routes that need them;
         // trust goes before the routes that rely on it.
@@ -332,9 +332,7 @@ impl Control {
                 let reports = checked.reports.clone();
                 match self.apply(checked) {
                     Ok(()) => {
-                        for report in &reports {
-                            tracing::warn!(report = %report, "configuration");
-                        }
+                        reports.iter().for_each(tell);
                         tracing::info!(generation = self.generation, "configuration reloaded");
                         return true;
                     }
@@ -441,5 +439,15 @@ pub(super) async fn obey(mut control: Control, mut orders: mpsc::UnboundedReceiv
                 control.reload().await;
             },
         }
+    }
+}
+
+/// Says what the operator must know of a configuration in force. That a profile's duties are
+/// enforced needs nobody's care.
+pub(super) fn tell(report: &Report) {
+    if report.kind == ReportKind::Duties {
+        tracing::info!(report = %report, "configuration");
+    } else {
+        tracing::warn!(report = %report, "configuration");
     }
 }

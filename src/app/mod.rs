@@ -2,6 +2,7 @@
 
 mod commands;
 mod control;
+mod explain;
 mod gate;
 mod online;
 mod serve;

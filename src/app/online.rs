@@ -18,7 +18,7 @@ pub(super) struct Tried {
     pub(super) result: Result<String, String>,
 }
 
-/// Fetches discovery and keys of each issuer, asks each introspection endpoint about a token that
+/// Fetches discovery and keys of each issuer and the registry of clients, asks each introspection endpoint about a token that
 /// was never issued, and connects to each server of each upstream. Nothing else is touched.
 ///
 /// # Errors
@@ -38,6 +38,9 @@ pub(super) fn check(checked: Checked) -> std::io::Result<Vec<Tried>> {
         for settings in &issuers {
             tried.push(keys(&pip, settings).await);
             tried.extend(introspection(&pip, settings).await);
+        }
+        if let Some(settings) = checked.registry {
+            tried.push(clients(&pip, settings, handle).await);
         }
         for settings in checked.upstreams {
             let name = Arc::clone(&settings.name);
@@ -74,6 +77,31 @@ async fn keys(pip: &Pip, settings: &pip::Settings) -> Tried {
     };
     Tried {
         what: format!("issuer {name}: keys"),
+        result,
+    }
+}
+
+async fn clients(
+    pip: &Pip,
+    settings: pip::registry::Settings,
+    handle: &tokio::runtime::Handle,
+) -> Tried {
+    let until = Instant::now() + settings.timeout + Duration::from_secs(1);
+    pip.register(Some(settings), handle);
+    let result = loop {
+        match pip.registry(clock::now()) {
+            Some(status) if status.ready && !status.degraded => {
+                break Ok(format!("{} clients", status.clients));
+            }
+            Some(status) if status.last_error.is_some() => {
+                break Err(status.last_error.unwrap_or_default());
+            }
+            _ if Instant::now() > until => break Err("no answer came".to_owned()),
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    Tried {
+        what: "registry".to_owned(),
         result,
     }
 }

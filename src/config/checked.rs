@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::authorization;
 use super::document::At;
 use super::dpop;
+use super::duties::{self, Around};
 use super::forward;
 use super::interner::Interner;
 use super::issuers;
@@ -20,6 +21,7 @@ use super::routes;
 use super::source::Source;
 use super::values::{count, duration, hours, secs};
 use super::{Checked, Drain, listeners, upstreams};
+use crate::pdp::dpop::NonceRule;
 use crate::pdp::{RouteTable, Snapshot, UnixTime};
 
 /// Checks everything; `None` only where a problem was found.
@@ -63,11 +65,30 @@ pub(super) fn check(
     let tables = routes::check(&file, &places, &world, &mut policies, out);
     policies.judge_rs256(out);
     policies.report_revocation(out);
+    let around = Around {
+        file: &file,
+        issuers: &issuers,
+        listeners: &listeners,
+    };
+    duties::judge(&policies, &around, out);
     let takes_proofs = policies.all.iter().any(|(_, one)| one.policy.binding.dpop);
     let replay = at.key("dpop").key("replay");
     if takes_proofs && !replay.written() {
         // DPOP-24: how far the memory of proofs reaches is said, and is no surprise.
         let text = "used DPoP proofs are remembered by this process alone: each further replica would take a proof once more; write replay = { store = \"memory\" } if that is meant";
+        at.key("dpop").report(out, ReportKind::Note, text);
+    } else if !authorization.servers.is_empty() && !replay.written() {
+        let text = "used client assertions are remembered by this process alone (dpop.replay): each further replica would take an assertion once more; write replay = { store = \"memory\" } if that is meant";
+        at.key("authorization_server")
+            .report(out, ReportKind::Note, text);
+    }
+    let takes_nonces = policies
+        .all
+        .iter()
+        .any(|(_, one)| one.policy.binding.dpop && one.policy.proofs.nonce != NonceRule::Off);
+    if takes_nonces && !at.key("dpop").key("nonce_key").written() {
+        // DPOP-26: a nonce that one replica gave out must be good at every other.
+        let text = "nonces are good at this process alone, and until it ends: with more replicas write nonce_key, shared by all of them";
         at.key("dpop").report(out, ReportKind::Note, text);
     }
     if file.route.is_empty() {
@@ -178,7 +199,12 @@ fn admin(file: &raw::File, at: &At, out: &mut Findings) -> Option<SocketAddr> {
 /// that the whole is a configuration again.
 fn print(file: &raw::File, policies: &Policies<'_>) -> String {
     let mut text = String::from("# Every value in force, defaults included.\n");
-    text.push_str(&toml::to_string(file).unwrap_or_else(|error| format!("# {error}\n")));
+    let mut file = file.clone();
+    if let Some(patterns) = file.include.take() {
+        // Their routes stand below, each once.
+        text.push_str(&format!("# include = {patterns:?}\n"));
+    }
+    text.push_str(&toml::to_string(&file).unwrap_or_else(|error| format!("# {error}\n")));
     for (name, compiled) in &policies.all {
         text.push_str(&format!("\n# ---- policy {name}, on {}\n", compiled.base));
         let policy = toml::to_string(&compiled.merged);

@@ -82,10 +82,16 @@ impl Tls {
         self.profile.get_or_insert(Profile::Fapi2);
         self.client_certificate
             .get_or_insert(ClientCertificate::Optional);
-        self.client_trust.get_or_insert(ClientTrust::Ca);
-        self.crl_expired.get_or_insert(CrlRule::Refuse);
-        self.crl_unknown.get_or_insert(CrlRule::Refuse);
         self.resumption.get_or_insert(true);
+        // No key is filled in that would have no effect, and would be refused if it were written.
+        if self.client_certificate == Some(ClientCertificate::None) {
+            return;
+        }
+        self.client_trust.get_or_insert(ClientTrust::Ca);
+        if self.client_trust == Some(ClientTrust::Ca) && self.revocation.is_none() {
+            self.crl_expired.get_or_insert(CrlRule::Refuse);
+            self.crl_unknown.get_or_insert(CrlRule::Refuse);
+        }
     }
 }
 

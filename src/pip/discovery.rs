@@ -11,19 +11,19 @@ use crate::telemetry::metrics::FetchResult;
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
-    jwks_uri: String,
+    jwks_uri: Option<String>,
+    introspection_endpoint: Option<String>,
+    mtls_endpoint_aliases: Option<Aliases>,
 }
 
-/// The address of the keys.
-///
+#[derive(Deserialize)]
+struct Aliases {
+    introspection_endpoint: Option<String>,
+}
+
 /// `issuer` of the metadata must be the configured one byte for byte (RFC 8414 s3.3, KEY-01):
 /// else whoever answers at the well-known address could speak for another.
-pub(super) fn keys_address(
-    metadata: &[u8],
-    issuer: &str,
-    hosts: &[Box<str>],
-) -> Result<Address, Failure> {
-    let failed = |detail: String| Failure::new(FetchResult::Metadata, detail);
+fn read(metadata: &[u8], issuer: &str) -> Result<Metadata, Failure> {
     let metadata: Metadata = serde_json::from_slice(metadata)
         .map_err(|error| failed(format!("the metadata cannot be read: {error}")))?;
     if metadata.issuer != issuer {
@@ -32,21 +32,18 @@ pub(super) fn keys_address(
             metadata.issuer
         )));
     }
-    Address::learned(&metadata.jwks_uri, issuer, hosts).map_err(failed)
+    Ok(metadata)
 }
 
-/// The members that matter for introspection.
-#[derive(Deserialize)]
-struct Endpoints {
-    issuer: String,
-    introspection_endpoint: Option<String>,
-    #[serde(default)]
-    mtls_endpoint_aliases: Aliases,
-}
-
-#[derive(Deserialize, Default)]
-struct Aliases {
-    introspection_endpoint: Option<String>,
+/// The address of the keys.
+pub(super) fn keys_address(
+    metadata: &[u8],
+    issuer: &str,
+    hosts: &[Box<str>],
+) -> Result<Address, Failure> {
+    let address = read(metadata, issuer)?.jwks_uri;
+    let address = address.ok_or_else(|| failed("the metadata name no jwks_uri".to_owned()))?;
+    Address::learned(&address, issuer, hosts).map_err(failed)
 }
 
 /// The address of the introspection endpoint (RFC 8414 s2). `mutual_tls`: we authenticate by our
@@ -57,28 +54,24 @@ pub(super) fn introspection_address(
     hosts: &[Box<str>],
     mutual_tls: bool,
 ) -> Result<Address, Failure> {
-    let failed = |detail: String| Failure::new(FetchResult::Metadata, detail);
-    let metadata: Endpoints = serde_json::from_slice(metadata)
-        .map_err(|error| failed(format!("the metadata cannot be read: {error}")))?;
-    if metadata.issuer != issuer {
-        return Err(failed(format!(
-            "the metadata is of issuer {:?}, the configuration says {issuer:?}",
-            metadata.issuer
-        )));
-    }
-    let alias = metadata.mtls_endpoint_aliases.introspection_endpoint;
-    let address = alias
-        .filter(|_| mutual_tls)
+    let metadata = read(metadata, issuer)?;
+    let aliases = metadata.mtls_endpoint_aliases.filter(|_| mutual_tls);
+    let address = aliases
+        .and_then(|aliases| aliases.introspection_endpoint)
         .or(metadata.introspection_endpoint)
         .ok_or_else(|| failed("the metadata name no introspection_endpoint".to_owned()))?;
     Address::learned(&address, issuer, hosts).map_err(failed)
+}
+
+fn failed(detail: String) -> Failure {
+    Failure::new(FetchResult::Metadata, detail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(metadata: &str) -> Result<Address, Failure> {
+    fn learn(metadata: &str) -> Result<Address, Failure> {
         keys_address(metadata.as_bytes(), "https://as.example", &[])
     }
 
@@ -86,7 +79,7 @@ mod tests {
     fn the_issuer_must_be_the_same_byte_for_byte() {
         // KEY-01
         let good = r#"{"issuer":"https://as.example","jwks_uri":"https://as.example/k","x":1}"#;
-        assert_eq!(&*read(good).unwrap().target, "/k");
+        assert_eq!(&*learn(good).unwrap().target, "/k");
         for other in [
             "https://as.example/",
             "https://AS.example",
@@ -94,7 +87,7 @@ mod tests {
             "",
         ] {
             let metadata = good.replacen("https://as.example", other, 1);
-            let failure = read(&metadata).unwrap_err();
+            let failure = learn(&metadata).unwrap_err();
             assert_eq!(failure.result, FetchResult::Metadata);
             assert!(
                 failure.detail.contains(&format!("{other:?}")),
@@ -141,7 +134,7 @@ mod tests {
             r#"{"issuer":"https://evil","issuer":"https://as.example","jwks_uri":"https://as.example/k"}"#,
             r#"{"issuer":"https://as.example","jwks_uri":"https://evil.example/k"}"#,
         ] {
-            assert!(read(bad).is_err(), "{bad}");
+            assert!(learn(bad).is_err(), "{bad}");
         }
     }
 }

@@ -16,8 +16,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::address::Address;
 use super::fetch::Failure;
+use super::learned::Learned;
 use super::schedule::{Client, Demand, Moment, Pace, Schedule};
 use super::{IssuerStatus, KeySource, Settings, snapshot};
 use crate::pdp::keys::Found;
@@ -101,7 +101,7 @@ pub(super) struct Plane<K = KeySet> {
     generations: Arc<AtomicU64>,
     metrics: Arc<IssuerMetrics>,
     last_error: ArcSwapOption<String>,
-    learned: Mutex<Option<(Address, Instant)>>,
+    learned: Learned,
 }
 
 impl<K: Keys> Plane<K> {
@@ -123,7 +123,7 @@ impl<K: Keys> Plane<K> {
             generations,
             metrics,
             last_error: ArcSwapOption::empty(),
-            learned: Mutex::new(None),
+            learned: Learned::default(),
         });
         plane.start();
         plane

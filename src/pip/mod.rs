@@ -9,6 +9,7 @@ mod discovery;
 mod fetch;
 pub mod introspect;
 mod jwks;
+mod learned;
 pub mod registry;
 mod schedule;
 mod snapshot;
@@ -58,6 +59,25 @@ pub struct Settings {
     pub required: bool,
     /// How and where it is asked about tokens, where the file says so.
     pub introspection: Option<introspect::Settings>,
+}
+
+impl Settings {
+    /// The key set that is had without asking anybody, and where from: of the file, or of the
+    /// snapshot of the last good one, if it is not too old.
+    ///
+    /// # Errors
+    /// Why the snapshot cannot be used.
+    pub fn at_hand(&self, now: UnixTime) -> Result<Option<(Vec<u8>, String)>, String> {
+        if let KeySource::File(path, content) = &self.source {
+            return Ok(Some((content.to_vec(), path.display().to_string())));
+        }
+        let Some(path) = &self.snapshot else {
+            return Ok(None);
+        };
+        let held = snapshot::read(path, &self.issuer.issuer, now)?;
+        let held = held.filter(|(_, fetched)| now.since(*fetched) <= self.keep_last_good_for);
+        Ok(held.map(|(keys, _)| (keys, path.display().to_string())))
+    }
 }
 
 /// Where keys come from.

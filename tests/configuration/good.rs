@@ -276,6 +276,7 @@ case_insensitive = false
 
 #[test]
 fn what_is_printed_loads_as_the_same() {
+    // CFG-02
     let text = format!(
         "{MINIMAL}\n[[route]]\nname = \"a\"\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {{ scopes = [\"a\"] }}\n"
     );
@@ -456,4 +457,24 @@ fn whoever_accepts_that_revoked_tokens_pass_for_a_while_says_so() {
     assert!(!reported(&accepted));
     let open = format!("{MINIMAL}{route}open = true\n");
     assert!(!reported(&open), "where no token is judged");
+}
+
+#[test]
+fn nonces_of_one_process_are_reported_as_such() {
+    // DPOP-26
+    let said = |text: &str| {
+        let checked = good(text);
+        let mut reports = checked.reports.iter().map(ToString::to_string);
+        reports.any(|report| report.contains("nonces are good at this process alone"))
+    };
+    let with = |dpop: &str| route(&format!("policy = {{ dpop = {{ nonce = \"{dpop}\" }} }}"));
+    assert!(said(&with("required")) && said(&with("accepted")));
+    assert!(!said(&with("off")) && !said(&route("policy = \"fapi2\"")));
+    assert!(!said(&with("required").replace(
+        "dpop = { nonce",
+        "binding = [\"mtls\"], dpop = { nonce"
+    )));
+    let key = "[dpop]\nnonce_key = { file = \"nonce\" }\n";
+    std::fs::write(bench().join("nonce"), "0123456789abcdef0123456789abcdef").unwrap();
+    assert!(!said(&format!("{key}{}", with("required"))));
 }

@@ -809,7 +809,7 @@ impl World {
         })
     }
 
-    fn snapshot(&self, case: &Case) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self, case: &Case) -> Arc<Snapshot> {
         let policy = |name: &str, change: &PolicyChange| Arc::new(policy(name, change));
         let headers = case
             .forward
@@ -898,7 +898,7 @@ impl World {
     }
 
     /// A proof as the case says.
-    fn proof(&self, case: &Case) -> String {
+    pub(crate) fn proof(&self, case: &Case) -> String {
         let token = self.token(case);
         let mut header = Map::new();
         header.insert("typ".to_owned(), "dpop+jwt".into());
@@ -1065,7 +1065,7 @@ fn to_json(value: &toml::Value) -> Value {
 }
 
 /// `tpp`, `renewed`, `other`, and `old`, whose last good second is [`NOW`].
-fn certificate(name: &str) -> PeerCertificate {
+pub(crate) fn certificate(name: &str) -> PeerCertificate {
     let der = name.as_bytes();
     let thumbprint = Thumbprint::of_der(der);
     let after = if name == "old" { NOW } else { NOW + 86_400 };

@@ -23,6 +23,7 @@ mod authorization;
 mod bench;
 mod check;
 mod dpop;
+mod explain;
 mod forward;
 mod introspection;
 mod keys;

@@ -100,7 +100,8 @@ impl Media {
 struct Kept {
     to: Address,
     sender: SendRequest<Full<Bytes>>,
-    connection: Aborted,
+    /// Ends with it.
+    _connection: Aborted,
     since: Instant,
 }
 
@@ -141,7 +142,7 @@ impl Connections {
         let kept = Kept {
             to: address.clone(),
             sender,
-            connection,
+            _connection: connection,
             since: Instant::now(),
         };
         self.answered(answer, kept, media, &broken).await
@@ -192,8 +193,6 @@ impl Connections {
         let mut kept = self.lock();
         if kept.len() < IDLE_CONNECTIONS {
             kept.push(one);
-        } else {
-            drop(one.connection);
         }
     }
 

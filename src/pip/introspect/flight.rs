@@ -19,7 +19,8 @@ use crate::pdp::introspection::{Question, SignedAnswer, Unfit};
 use crate::pdp::{AccessToken, Introspected, TokenDigest};
 use crate::pip::address::Address;
 use crate::pip::discovery;
-use crate::pip::fetch::{self, Way};
+use crate::pip::fetch::Way;
+use crate::pip::learned::configured;
 use crate::pip::schedule::Client;
 use crate::telemetry::metrics::CallResult;
 use crate::telemetry::redact::clean;
@@ -32,9 +33,6 @@ const TRIES: u32 = 2;
 
 /// Between two tries: at least this, at most twice as much.
 const PAUSE: Duration = Duration::from_millis(30);
-
-/// How long an address learned from metadata is used before the metadata are read again.
-const LEARNED_FOR: Duration = Duration::from_secs(3600);
 
 /// How long a good answer proves that the way of asking is right.
 const ANSWERED_LATELY: Duration = Duration::from_secs(60);
@@ -189,9 +187,11 @@ impl Flight {
         let known = lock(&of.answered).is_some_and(|at| at.elapsed() < ANSWERED_LATELY);
         if !known {
             let made_up = AccessToken::new(made_up().ok_or_else(|| failure.clone())?);
-            self.call(&made_up, made_up.digest())
-                .await
-                .map_err(|_rejected| failure.clone())?;
+            if let Err(other) = self.call(&made_up, made_up.digest()).await {
+                // Rejected like the first, it tells that the way of asking is wrong; else it tells
+                // of the server, whose failure it is.
+                return Err(if other.blames_token { failure } else { other });
+            }
         }
         let said = Introspected::rejected(&of.issuer, self.digest);
         Ok(Arc::new(said))
@@ -223,8 +223,11 @@ impl Flight {
         let answer = match of.connections.post(&address, way, &form, media).await {
             Ok(answer) => answer,
             Err(failure) => {
-                // The endpoint may have moved: the next call asks where it is.
-                *lock(&of.learned) = None;
+                // The endpoint may have moved: the next call asks where it is. One that has a word
+                // to say about the token has not.
+                if !failure.blames_token {
+                    of.learned.forget();
+                }
                 return Err(failure);
             }
         };
@@ -314,28 +317,19 @@ impl Drop for Flight {
 impl Introspector {
     /// Where to ask.
     async fn address(&self, way: Way<'_>) -> Result<Address, CallFailure> {
-        let configured = |url: &str| {
-            Address::configured(url).map_err(|error| CallFailure::new(CallResult::Metadata, error))
-        };
         let at = match &self.settings.endpoint {
-            Endpoint::At(url) => return configured(url),
-            Endpoint::Discovery(url) => configured(url)?,
+            Endpoint::At(url) => return Ok(configured(url)?),
+            Endpoint::Discovery(url) => url,
         };
-        let held = lock(&self.learned).clone();
-        if let Some((address, since)) = held
-            && since.elapsed() < LEARNED_FOR
-        {
-            return Ok(address);
-        }
-        let metadata = fetch::get(&at, way).await?;
         let mutual_tls = matches!(
             self.settings.authentication,
             ClientAuthentication::MutualTls
         );
         let issuer = &self.issuer.issuer;
-        let address = discovery::introspection_address(&metadata, issuer, &self.hosts, mutual_tls)?;
-        *lock(&self.learned) = Some((address.clone(), Instant::now()));
-        Ok(address)
+        let read = |metadata: &[u8]| {
+            discovery::introspection_address(metadata, issuer, &self.hosts, mutual_tls)
+        };
+        Ok(self.learned.or_read(at, way, read).await?)
     }
 }
 

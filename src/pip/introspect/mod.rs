@@ -28,9 +28,9 @@ use self::admission::Places;
 use self::breaker::{Breaker, Moment};
 use self::call::{CallFailure, Connections};
 use self::flight::{Ended, Flight};
-use super::address::Address;
 use super::cache::Answers;
 use super::jwks::Plane;
+use super::learned::Learned;
 use super::schedule::Client;
 use crate::outbound::Tls;
 use crate::pdp::introspection::How;
@@ -106,7 +106,7 @@ pub(super) struct Introspector {
     breaker: Mutex<Breaker>,
     began: Instant,
     connections: Connections,
-    learned: Mutex<Option<(Address, Instant)>>,
+    learned: Learned,
     /// When it last answered in the way of RFC 7662: our way of asking is right.
     answered: Mutex<Option<Instant>>,
     last_error: ArcSwapOption<String>,
@@ -163,7 +163,7 @@ impl Introspector {
             settings,
             began: Instant::now(),
             connections: Connections::default(),
-            learned: Mutex::new(None),
+            learned: Learned::default(),
             answered: Mutex::new(None),
             last_error: ArcSwapOption::empty(),
             last_logged: Mutex::new(None),

@@ -1,143 +1,26 @@
-//! The plane against a raw peer on loopback, which can misbehave in ways no server library has.
+//! The plane against a server that misbehaves.
+
+mod server;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use self::server::{Does, Server, response};
 use super::*;
 use crate::pdp::{Answer, Ask};
-use crate::pip::fetch::Aborted;
 use crate::pip::jwks::tests::{peer, settings as issuer_settings};
 use crate::pip::{KeySource, Pip};
 use crate::telemetry::Metrics;
 
 const NOW: UnixTime = UnixTime::from_secs(1_000_000);
 
-/// What the peer does with a call.
-#[derive(Debug, Clone)]
-enum Does {
-    /// Says this of every token.
-    Json(String),
-    /// Sends these bytes and closes.
-    Raw(Vec<u8>),
-    /// Reads the request and says nothing.
-    Hang,
-    /// Says it when it is told to.
-    Gate(String, Arc<Notify>),
-    /// Rejects tokens that hold this text with 400, and says of others that they are inactive.
-    Rejects(&'static str),
-}
-
 /// An active answer that ends so many seconds from the real time.
 fn active() -> String {
     let exp = crate::clock::now().as_secs() + 300;
     serde_json::json!({"active": true, "exp": exp, "aud": "api", "client_id": "tpp-1", "sub": "u-1"})
         .to_string()
-}
-
-fn response(status: u16, kind: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}")
-        .into_bytes()
-}
-
-struct Server {
-    at: std::net::SocketAddr,
-    does: Arc<Mutex<Does>>,
-    calls: Arc<AtomicUsize>,
-    connections: Arc<AtomicUsize>,
-    open: Arc<AtomicUsize>,
-    most_open: Arc<AtomicUsize>,
-    _task: Aborted,
-}
-
-impl Server {
-    async fn start(first: Does) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        let does = Arc::new(Mutex::new(first));
-        let counts: [Arc<AtomicUsize>; 4] = Default::default();
-        let [calls, connections, open, most_open] = counts.clone();
-        let shared = Arc::clone(&does);
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                counts[1].fetch_add(1, SeqCst);
-                tokio::spawn(serve(stream, Arc::clone(&shared), counts.clone()));
-            }
-        });
-        Self {
-            at,
-            does,
-            calls,
-            connections,
-            open,
-            most_open,
-            _task: Aborted(task.abort_handle()),
-        }
-    }
-
-    fn now_does(&self, does: Does) {
-        *self.does.lock().unwrap() = does;
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(SeqCst)
-    }
-}
-
-async fn serve(mut stream: TcpStream, does: Arc<Mutex<Does>>, counts: [Arc<AtomicUsize>; 4]) {
-    let [calls, _, open, most_open] = counts;
-    let mut read = Vec::new();
-    loop {
-        let (head, body) = loop {
-            let text = String::from_utf8_lossy(&read).into_owned();
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head
-                    .lines()
-                    .find_map(|line| line.strip_prefix("content-length: "))
-                    .map_or(0, |length| length.parse().unwrap());
-                if body.len() >= length {
-                    break (head.to_owned(), body.to_owned());
-                }
-            }
-            if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
-                return;
-            }
-        };
-        read.clear();
-        assert!(head.starts_with("POST /i HTTP/1.1"), "INT-01: {head}");
-        assert!(head.contains("application/x-www-form-urlencoded"), "{head}");
-        assert!(!head.contains("token="), "not in the URL: {head}");
-        calls.fetch_add(1, SeqCst);
-        let at_once = open.fetch_add(1, SeqCst) + 1;
-        most_open.fetch_max(at_once, SeqCst);
-        let does = does.lock().unwrap().clone();
-        let (answer, close) = match does {
-            Does::Json(body) => (response(200, "application/json", &body), false),
-            Does::Raw(bytes) => (bytes, true),
-            Does::Hang => std::future::pending().await,
-            Does::Gate(body, gate) => {
-                gate.notified().await;
-                (response(200, "application/json", &body), false)
-            }
-            Does::Rejects(text) if body.contains(text) => {
-                let body = r#"{"error":"invalid_request"}"#;
-                (response(400, "application/json", body), false)
-            }
-            Does::Rejects(_) => {
-                let body = r#"{"active":false}"#;
-                (response(200, "application/json", body), false)
-            }
-        };
-        open.fetch_sub(1, SeqCst);
-        if stream.write_all(&answer).await.is_err() || close {
-            return;
-        }
-    }
 }
 
 fn settings(server: &Server) -> super::super::Settings {
@@ -500,6 +383,21 @@ async fn a_rejected_token_is_told_from_a_rejected_client() {
     let (gate, _) = pip(vec![of]);
     let failed = ask(&gate, &question(&issuer, "odd")).await.unwrap_err();
     assert_eq!(failed.reason, Reason::IntrospectionUnavailable);
+}
+
+#[tokio::test]
+async fn a_server_in_trouble_is_not_hidden_by_a_rejected_token() {
+    let server = Server::start(Does::RejectsOrFails("token=odd")).await;
+    let of = settings(&server);
+    let issuer = Arc::clone(&of.issuer);
+    let (gate, metrics) = pip(vec![of]);
+    for _ in 0..3 {
+        let failed = ask(&gate, &question(&issuer, "odd")).await.unwrap_err();
+        assert_eq!(failed.reason, Reason::IntrospectionUnavailable);
+    }
+    let text = metrics.render(NOW);
+    let open = "portcullis_introspection_breaker{issuer=\"main\"} 2";
+    assert!(text.contains(open), "{text}");
 }
 
 #[tokio::test]

@@ -1,21 +1,16 @@
 //! One fetch: from the address to the keys, on the control runtime, and its end for all that wait.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::{Keys, Plane};
 use crate::pdp::UnixTime;
-use crate::pip::address::Address;
 use crate::pip::fetch::{self, Failure, Way};
+use crate::pip::learned::configured;
 use crate::pip::{KeySource, Settings, discovery, snapshot};
 use crate::telemetry::metrics::FetchResult;
-
-/// How long an address learned from metadata is used before the metadata are read again.
-const LEARNED_FOR: Duration = Duration::from_secs(3600);
 
 impl<K: Keys> Plane<K> {
     /// Starts the fetch that the schedule noted.
@@ -34,48 +29,21 @@ impl<K: Keys> Plane<K> {
         };
         let address = match &settings.source {
             KeySource::Uri(uri) => configured(uri)?,
-            KeySource::Discovery(uri) => self.learn(settings, &configured(uri)?, way).await?,
+            KeySource::Discovery(uri) => {
+                let issuer = &settings.issuer.issuer;
+                let read =
+                    |metadata: &[u8]| discovery::keys_address(metadata, issuer, &settings.hosts);
+                self.learned.or_read(uri, way, read).await?
+            }
             KeySource::File(_, content) => return Ok(Bytes::copy_from_slice(content)),
         };
         let fetched = fetch::get(&address, way).await;
         if fetched.is_err() {
             // The keys may have moved: the next fetch asks where they are.
-            self.forget_learned();
+            self.learned.forget();
         }
         fetched
     }
-
-    /// Where the keys are, by the issuer's metadata.
-    async fn learn(
-        &self,
-        settings: &Settings,
-        at: &Address,
-        way: Way<'_>,
-    ) -> Result<Address, Failure> {
-        let held = lock(&self.learned).clone();
-        if let Some((address, since)) = held
-            && since.elapsed() < LEARNED_FOR
-        {
-            return Ok(address);
-        }
-        let metadata = fetch::get(at, way).await?;
-        let issuer = &settings.issuer.issuer;
-        let address = discovery::keys_address(&metadata, issuer, &settings.hosts)?;
-        *lock(&self.learned) = Some((address.clone(), Instant::now()));
-        Ok(address)
-    }
-
-    fn forget_learned(&self) {
-        *lock(&self.learned) = None;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn configured(uri: &str) -> Result<Address, Failure> {
-    Address::configured(uri).map_err(|error| Failure::new(FetchResult::Unreachable, error))
 }
 
 /// A fetch under way. Whatever ends it, those who wait are told: its destructor does so.
@@ -92,7 +60,7 @@ impl<K: Keys> Flight<K> {
         let fetched = match tokio::time::timeout(timeout, plane.fetch(&settings)).await {
             Ok(fetched) => fetched,
             Err(_) => {
-                plane.forget_learned();
+                plane.learned.forget();
                 Err(Failure::timeout(timeout))
             }
         };

@@ -67,6 +67,30 @@ fn the_three_that_must_pass() {
 }
 
 #[test]
+fn no_script_of_another_origin_reads_the_authorization_endpoint() {
+    // TLS-20
+    let uri = format!("{URN}abc");
+    let pairs = [("client_id", "tpp"), ("request_uri", uri.as_str())];
+    let raw = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\naccess-control-allow-credentials: true\r\nContent-Length: 2\r\n\r\nok";
+    let lab = format!("raw:{}", lab::base64url(raw.as_bytes()));
+    let answer = call(
+        &get("/main/authorize", &pairs)
+            .field("X-Lab", &lab)
+            .field("Origin", "https://evil.test"),
+    );
+    assert_eq!(answer.status, 200);
+    assert!(answer.field("access-control-allow-origin").is_none());
+    assert!(answer.field("access-control-allow-credentials").is_none());
+    let asks = Request::new("OPTIONS", "/main/authorize").field("Origin", "https://evil.test");
+    let asks = call(&asks.field("Access-Control-Request-Method", "GET"));
+    assert_eq!(asks.status, 405);
+    assert!(asks.field("access-control-allow-origin").is_none());
+    // What scripts may ask of other endpoints is the server's affair.
+    let token = redeem(&assertion().sign(&keys().ps)).field("X-Lab", &lab);
+    assert_eq!(call(&token).field("access-control-allow-origin"), Some("*"));
+}
+
+#[test]
 fn the_old_profile_takes_objects_at_the_front() {
     let object = object().claim("response_mode", "jwt").sign(&keys().ps);
     let pairs = [
