@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use portcullis::pdp::authorization::{Clients, Endpoint, Form, Guard, Profile, Server};
 use portcullis::pdp::dpop::{
     Expected, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, ReplayRule, Rules, Target,
     TargetUri, single,
@@ -16,8 +17,8 @@ use portcullis::pdp::policy::{
 };
 use portcullis::pdp::token::KeyGeneration;
 use portcullis::pdp::{
-    Ambiguities, Inbound, InteractionId, Issuer, IssuerId, Pattern, Peer, RequestHead, RouteTable,
-    Snapshot, TokenDigest, Trail, UnixTime, credential, route,
+    Ambiguities, Answer, Ask, Inbound, InteractionId, Issuer, IssuerId, Pattern, Peer, RequestHead,
+    RouteTable, Snapshot, Step, TokenDigest, Trail, UnixTime, begin, credential, route,
 };
 use portcullis::refusal::Schemes;
 
@@ -463,6 +464,148 @@ fn served(path: &str, decodes: usize) -> Vec<String> {
         name.trim().trim_end_matches('.').trim().to_owned()
     });
     segments.filter(|segment| !segment.is_empty()).collect()
+}
+
+/// A form: what is read of it, a plain reader reads as well, and each name once.
+pub fn form(data: &[u8]) {
+    let Ok(form) = Form::parse(data) else {
+        return;
+    };
+    let text = std::str::from_utf8(data).expect("a form is ASCII");
+    let plain = |text: &str| decoded(&text.replace('+', " "), 1);
+    let mut seen = Vec::new();
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pairs: Vec<_> = pairs
+        .map(|pair| pair.split_once('=').expect("each pair has a ="))
+        .map(|(name, value)| (plain(name), plain(value)))
+        .collect();
+    for (name, value) in &pairs {
+        let folded = name.to_ascii_lowercase().replace(['-', '.'], "_");
+        assert!(
+            !seen.contains(&folded) || folded == "resource",
+            "{name} comes twice"
+        );
+        seen.push(folded);
+        if name != "resource" {
+            assert_eq!(form.value(name).unwrap_or_default(), value, "{name}");
+        }
+    }
+    assert_eq!(form.names().count(), pairs.len());
+}
+
+/// A request before an authorization server; the first byte chooses the endpoint, the rest is the
+/// form. Nobody here can sign or has a certificate, so nothing passes `/par` and `/token`, and
+/// `/authorize` nothing but what the server itself gave.
+pub fn authorization(data: &[u8]) {
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
+    let endpoint = match first % 3 {
+        0 => Endpoint::Par,
+        1 => Endpoint::Token,
+        _ => Endpoint::Authorize,
+    };
+    let registry = br#"{"clients":[
+        {"client_id":"a","status":"active","redirect_uris":["https://a/cb"],"jwks":{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1",
+         "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}},
+        {"client_id":"t","status":"active","token_endpoint_auth_method":"tls_client_auth","certificate":{"subject":"CN=t"}}]}"#;
+    let (clients, warnings) = Clients::parse(registry, &|_| Ok(())).expect("a registry");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let now = UnixTime::from_secs(1_800_000_000);
+    let snapshot = Arc::new(authorization_snapshot(endpoint));
+    let request = http::Request::post("/as")
+        .header("host", "a")
+        .header("content-type", "application/x-www-form-urlencoded");
+    let (parts, ()) = request.body(()).expect("a request").into_parts();
+    let fresh = InteractionId::from_random([7; 16]);
+    let head = RequestHead::new(parts, fresh).expect("a head");
+    let inbound = Inbound {
+        head,
+        peer: Arc::new(Peer {
+            remote: ([192, 0, 2, 1], 1).into(),
+            local: ([192, 0, 2, 2], 443).into(),
+            listener: "bank".into(),
+            certificate: None,
+        }),
+        standing: None,
+        body: (),
+    };
+    let mut trail = Trail::default();
+    let routed = route(inbound, &snapshot, &mut trail).expect("the route");
+    let mut step = begin(routed, now, &mut trail);
+    let mut asked = 0;
+    loop {
+        let pending = match step {
+            Err(_) => return,
+            Ok(Step::Done(_)) => break,
+            Ok(Step::Ask(pending)) => pending,
+        };
+        asked += 1;
+        assert!(asked <= 4, "each kind of question once");
+        let known = matches!(pending.ask(), Ask::Body { .. } | Ask::Client { .. });
+        assert!(
+            known,
+            "nothing that nobody signed gets as far as {:?}",
+            pending.ask()
+        );
+        let answer = match pending.ask() {
+            Ask::Body { .. } => Answer::Body(rest.to_vec().into()),
+            Ask::Client { server, client_id } => {
+                Answer::Client(clients.find(&server.issuer, client_id).cloned())
+            }
+            _ => return,
+        };
+        step = pending.resume(answer, now, &mut trail);
+    }
+    assert_eq!(endpoint, Endpoint::Authorize, "nobody authenticated");
+    let form = Form::parse(rest).expect("it was read");
+    let names: Vec<_> = form.entries().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(matches!(form.value("client_id"), Some("a" | "t")));
+    let uri = form.value("request_uri").expect("a request_uri");
+    assert!(uri.starts_with("urn:given:") && uri.len() > 10);
+}
+
+fn authorization_snapshot(endpoint: Endpoint) -> Snapshot {
+    let issuer: Box<str> = "https://as".into();
+    let hour = Duration::from_secs(3600);
+    let server = Server {
+        name: "main".into(),
+        issuer: issuer.clone(),
+        audience: vec![issuer.clone()],
+        assertion_audience: vec![issuer],
+        profile: Profile::Fapi2,
+        algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
+        max_object_age: hour,
+        max_object_lifetime: hour,
+        max_assertion_lifetime: hour,
+        clock_skew: Duration::from_secs(10),
+        request_uri_prefix: "urn:given:".into(),
+    };
+    let guard = Guard {
+        server: Arc::new(server),
+        endpoint,
+        form_bytes: 64 * 1024,
+        vouched: true,
+        encrypted: false,
+    };
+    let mut route = Arc::into_inner(some_route("as", false)).expect("nobody else has it");
+    route.access = Access::Authorization(Arc::new(guard));
+    let route = Arc::new(route);
+    let pattern = Pattern::parse("/as").expect("a pattern");
+    let table = RouteTable::build(
+        "bank".into(),
+        &["a".into()],
+        &[],
+        100,
+        vec![(pattern, route)],
+    );
+    Snapshot {
+        generation: 1,
+        tables: vec![table.expect("one route")],
+        issuers: Vec::new(),
+        nonces: None,
+    }
 }
 
 /// A configuration, with a PKI and a policy beside it.

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 
 use self::audited::{Witness, audited};
 use crate::audit::{Decision, Log, Recording};
 use crate::clock;
 use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
 use crate::http::{Limits, interaction, respond};
+use crate::pdp::authorization::Endpoint;
 use crate::pdp::dpop::NonceRule;
 use crate::pdp::metadata;
 use crate::pdp::policy::Access;
@@ -133,6 +134,7 @@ impl Shared {
                 let access = match &route.access {
                     Access::Open => "open",
                     Access::Policy(policy) => &policy.name,
+                    Access::Authorization(_) => "authorization",
                 };
                 serde_json::json!({
                     "name": &*route.name, "listener": &*listener, "policy": access,
@@ -235,7 +237,11 @@ pub async fn serve(
     {
         record.metrics = Arc::clone(metrics);
     }
-    let open = trail.policy.is_none();
+    // What an authorization server answers depends on who asks as much as what an API does.
+    let open = trail
+        .route
+        .as_ref()
+        .is_none_or(|route| matches!(route.access, Access::Open));
     let nonce = nonce(&generation, &trail);
     record.trail(trail);
 
@@ -395,7 +401,13 @@ async fn read_body(
     started: Instant,
 ) -> Result<Answer, Unavailable> {
     let bounds = bounds(connection, pending.route(), started);
-    let body = pending.body_mut();
+    let Some(body) = pending.body_mut() else {
+        return Err(Unavailable {
+            reason: Reason::Internal,
+            detail: "the body was asked for after all was judged".into(),
+            retry_after: None,
+        });
+    };
     body.set_bounds(bounds.body_bytes, bounds.body_timeout);
     let read = tokio::time::timeout(bounds.left, body.read_ahead(limit)).await;
     read.unwrap_or(Err(Reason::RequestTooSlow))
@@ -420,6 +432,10 @@ async fn send(
         body_timeout,
         left,
     } = bounds(connection, permit.route(), record.started);
+    let endpoint = match &permit.route().access {
+        Access::Authorization(guard) => Some(guard.endpoint),
+        Access::Open | Access::Policy(_) => None,
+    };
     let body = permit.body_mut();
     body.set_bounds(body_bytes, body_timeout);
     if body.declared_too_large() {
@@ -441,7 +457,23 @@ async fn send(
     record.stages.upstream = started.elapsed();
     // What went wrong may be the client's body and not the upstream: never one for the other.
     match sent {
-        Ok(Ok(forwarded)) => Ok(forwarded),
+        // A browser would send the user's password on (FAPI 2.0 Security Profile s5.3.2.2-10;
+        // JAR-14).
+        Ok(Ok(forwarded))
+            if endpoint.is_some()
+                && forwarded.response.status() == StatusCode::TEMPORARY_REDIRECT =>
+        {
+            let why = "the authorization server answered 307, which no redirect of it may be";
+            record.server = Some(forwarded.server);
+            record.attempts = forwarded.attempts;
+            Err(Refusal::because(Reason::UpstreamProtocol, why))
+        }
+        Ok(Ok(mut forwarded)) => {
+            if endpoint == Some(Endpoint::Authorize) {
+                respond::without_cors(forwarded.response.headers_mut());
+            }
+            Ok(forwarded)
+        }
         Ok(Err(failed)) => {
             record.server = failed.server;
             record.attempts = failed.attempts;

@@ -54,6 +54,16 @@ fn key_sets() {
 }
 
 #[test]
+fn forms() {
+    replay("form", checks::form);
+}
+
+#[test]
+fn requests_before_an_authorization_server() {
+    replay("authorization", checks::authorization);
+}
+
+#[test]
 fn targets() {
     replay("target", checks::target);
 }

@@ -96,8 +96,12 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// What `config` may take whole. Of other rooms it names types that stand in their `mod.rs`, or in
 /// these modules of theirs.
 const SETTINGS_ONLY: (&str, &[&str]) = ("config", &["pdp", "refusal"]);
-const SETTINGS_MODULES: &[(&str, &str)] =
-    &[("pip", "introspect"), ("tls", "identity"), ("tls", "trust")];
+const SETTINGS_MODULES: &[(&str, &str)] = &[
+    ("pip", "introspect"),
+    ("pip", "registry"),
+    ("tls", "identity"),
+    ("tls", "trust"),
+];
 
 /// An outside crate and the only places that may name it.
 const OWNERS: &[(&str, &[&str])] = &[

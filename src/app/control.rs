@@ -158,6 +158,7 @@ impl Control {
         self.generation = self.generation.saturating_add(1);
         self.renew_upstreams(checked.upstreams);
         self.shared.pip().replace(checked.issuers, &self.runtime);
+        self.shared.pip().register(checked.registry, &self.runtime);
         self.listeners = listeners;
         self.counted = self
             .listeners

@@ -180,8 +180,14 @@ fn decide(
                 account.note(Stage::Body, "bytes", json!(body.len()));
                 evidence.body(*limit, body).map(Answer::Body)
             }
+            Ask::Client { server, client_id } => {
+                account.note(Stage::Client, "client_id", json!(&**client_id));
+                let client = evidence.client(&server.issuer, client_id);
+                client.map(Answer::Client)
+            }
+            Ask::ClientKeys { client, .. } => evidence.client_keys(client).map(Answer::Keys),
             Ask::FirstUse { .. } => {
-                let text = "offline it cannot be known whether the proof was used: taken as new";
+                let text = "offline it cannot be known whether the proof or assertion was used: taken as new";
                 account.note(Stage::Replay, "assumed", json!(text));
                 Ok(Answer::FirstUse(true))
             }

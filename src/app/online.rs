@@ -21,9 +21,9 @@ pub(super) struct Tried {
     pub(super) result: Result<String, String>,
 }
 
-/// Fetches discovery and keys of each issuer, asks each introspection endpoint about a token that
-/// was never issued, and connects to the replay store and to each server of each upstream. Nothing
-/// else is touched.
+/// Fetches discovery and keys of each issuer and the registry of clients, asks each introspection
+/// endpoint about a token that was never issued, and connects to the replay store and to each server
+/// of each upstream. Nothing else is touched.
 ///
 /// # Errors
 /// No runtime can be had.
@@ -44,6 +44,9 @@ pub(super) fn check(checked: Checked) -> std::io::Result<Vec<Tried>> {
             tried.extend(introspection(&pip, settings).await);
         }
         tried.extend(store(checked.replay, &metrics, handle).await);
+        if let Some(settings) = checked.registry {
+            tried.push(clients(&pip, settings, handle).await);
+        }
         for settings in checked.upstreams {
             let name = Arc::clone(&settings.name);
             let shared = upstream::Shared::new(settings, &metrics);
@@ -100,6 +103,27 @@ async fn store(settings: replay::Settings, metrics: &Metrics, handle: &Handle) -
             continue;
         };
         return Some(Tried { what, result });
+    }
+}
+
+async fn clients(pip: &Pip, settings: pip::registry::Settings, handle: &Handle) -> Tried {
+    let until = Instant::now() + settings.timeout + Duration::from_secs(1);
+    pip.register(Some(settings), handle);
+    let result = loop {
+        match pip.registry(clock::now()) {
+            Some(status) if status.ready && !status.degraded => {
+                break Ok(format!("{} clients", status.clients));
+            }
+            Some(status) if status.last_error.is_some() => {
+                break Err(status.last_error.unwrap_or_default());
+            }
+            _ if Instant::now() > until => break Err("no answer came".to_owned()),
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    Tried {
+        what: "registry".to_owned(),
+        result,
     }
 }
 

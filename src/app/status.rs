@@ -85,6 +85,10 @@ impl admin::State for Status {
                 missing.push(format!("issuer {} has had no keys yet", issuer.name));
             }
         }
+        let registry = self.pip.registry(clock::now());
+        if registry.is_some_and(|registry| registry.required && !registry.ready) {
+            missing.push("the client registry has had no clients yet".to_owned());
+        }
         if missing.is_empty() {
             Ok(())
         } else {
@@ -141,6 +145,14 @@ impl admin::State for Status {
             "listeners": listeners,
             "issuers": issuers,
             "replay": self.pip.replay().map(|replay| replay_status(&replay.status())),
+            "registry": self.pip.registry(now).map(|registry| json!({
+                "required": registry.required,
+                "ready": registry.ready,
+                "degraded": registry.degraded,
+                "clients": registry.clients,
+                "age_seconds": registry.age.map(|age| age.as_secs()),
+                "last_error": registry.last_error,
+            })),
             "routes": routes,
             "upstreams": upstreams,
         })
@@ -166,6 +178,10 @@ impl admin::State for Status {
             .is_some_and(|replay| !replay.status().reachable)
         {
             degraded.push("the store of used DPoP proofs".to_owned());
+        }
+        let registry = self.pip.registry(clock::now());
+        if registry.is_some_and(|registry| registry.degraded) {
+            degraded.push("the client registry".to_owned());
         }
         let facts = self.facts.load();
         degraded.extend(

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::audit;
+use super::authorization;
 use super::document::At;
 use super::dpop;
 use super::duties::{self, Around};
@@ -51,6 +52,7 @@ pub(super) fn check(
     let previous = previous.unwrap_or(&fresh);
     let (issuers, interner) = issuers::check(&file, &at, &mut files, (now, previous), out);
     let upstreams = upstreams::check(&file, &at, &mut files, now, out);
+    let authorization = authorization::check(&file, &at, &mut files, now, out);
     let forward = forward::check(&file.forward, &at.key("forward"), None, out);
     let dpop = dpop::check(&file, &at, (&mut files, now), out)?;
     let issued = (&issuers, dpop.proofs);
@@ -59,6 +61,7 @@ pub(super) fn check(
         listeners: &listeners,
         upstreams: &upstreams,
         forward: &forward,
+        authorization: &authorization,
         now,
     };
     let tables = routes::check(&file, &places, &world, &mut policies, out);
@@ -72,6 +75,11 @@ pub(super) fn check(
     duties::judge(&policies, &around, out);
     let store = dpop.replay.as_ref().map(|replay| &replay.store);
     replay::report(store, &policies, &at.key("dpop"), out);
+    if !authorization.servers.is_empty() && !at.key("dpop").key("replay").written() {
+        let text = "used client assertions are remembered by this process alone (dpop.replay): each further replica would take an assertion once more; write replay = { store = \"memory\" } if that is meant";
+        at.key("authorization_server")
+            .report(out, ReportKind::Note, text);
+    }
     // Last, for it must be none of the files that were read.
     let audit = audit::check(&file, &at, &mut files, out);
     let takes_nonces = policies
@@ -130,6 +138,10 @@ pub(super) fn check(
         replay: dpop.replay?,
         listeners: listeners?,
         issuers,
+        registry: match authorization.registry {
+            None => None,
+            Some(settings) => Some(settings?),
+        },
         upstreams: upstreams?,
         admin,
         revocation: revocation?,

@@ -7,6 +7,7 @@ use super::raw::{
     IntrospectionUse, Issuer, Jwks, Limits, Listener, Profile, Protocol, Reload, ReplayStore,
     ReplayStoreKind, RevocationDoor, Tls, Upstream,
 };
+use super::raw_authorization::{AuthorizationServer, Registry, ServerProfile};
 
 fn put(slot: &mut Option<String>, value: &str) {
     slot.get_or_insert_with(|| value.to_owned());
@@ -27,6 +28,11 @@ impl File {
         self.listener.values_mut().for_each(Listener::fill);
         self.issuer.values_mut().for_each(Issuer::fill);
         self.upstream.values_mut().for_each(Upstream::fill);
+        if let Some(registry) = &mut self.registry {
+            registry.fill();
+        }
+        let servers = self.authorization_server.values_mut();
+        servers.for_each(AuthorizationServer::fill);
         if let Some(revocation) = &mut self.revocation {
             revocation.fill();
         }
@@ -40,6 +46,10 @@ impl File {
         for route in &mut self.route {
             if route.listener.is_none() {
                 route.listener = only.clone().map(|name| vec![name]);
+            }
+            if let Some(authorization) = &mut route.authorization {
+                put(&mut authorization.form_bytes, "64KiB");
+                authorization.encrypted.get_or_insert(false);
             }
         }
         if self.default_issuers.is_none() && self.issuer.len() == 1 {
@@ -177,6 +187,36 @@ impl Introspection {
         put(&mut self.timeout, "2s");
         self.breaker.failures.get_or_insert(5);
         put(&mut self.breaker.open_for, "5s");
+    }
+}
+
+impl Registry {
+    fn fill(&mut self) {
+        put(&mut self.refresh_every, "60s");
+        put(&mut self.keep_last_good_for, "24h");
+        put(&mut self.timeout, "5s");
+        self.required.get_or_insert(true);
+    }
+}
+
+impl AuthorizationServer {
+    fn fill(&mut self) {
+        let profile = *self.profile.get_or_insert(ServerProfile::Fapi2);
+        let issuer = [self.issuer.as_str()];
+        put_list(&mut self.audience, &issuer);
+        put_list(&mut self.assertion_audience, &issuer);
+        self.algorithms.get_or_insert_with(|| match profile {
+            ServerProfile::Fapi2 => vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
+            ServerProfile::Fapi1Advanced => vec![Algorithm::Ps256, Algorithm::Es256],
+        });
+        put(&mut self.max_object_age, "60m");
+        put(&mut self.max_object_lifetime, "60m");
+        put(&mut self.max_assertion_lifetime, "60m");
+        put(&mut self.clock_skew, "10s");
+        put(
+            &mut self.request_uri_prefix,
+            "urn:ietf:params:oauth:request_uri:",
+        );
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod audit;
 mod authentication;
+mod authorization;
 mod checked;
 mod defaults;
 mod document;
@@ -24,6 +25,7 @@ mod policies;
 mod problem;
 mod raw;
 mod raw_audit;
+mod raw_authorization;
 mod raw_policy;
 mod raw_replay;
 mod replay;
@@ -59,6 +61,8 @@ pub struct Checked {
     pub listeners: Vec<listener::Settings>,
     /// Every issuer.
     pub issuers: Vec<pip::Settings>,
+    /// The registry of clients, if there is one.
+    pub registry: Option<pip::registry::Settings>,
     /// Every upstream.
     pub upstreams: Vec<upstream::Settings>,
     /// Where the admin endpoints are, if anywhere. A change needs a restart.

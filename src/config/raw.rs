@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use super::raw_audit::{Audit, AuditFailure, AuditSubject, AuditSync};
+use super::raw_authorization::{AuthorizationServer, Registry, RouteAuthorization, RouteKind};
 pub(super) use super::raw_policy::{Policy, PolicyRef};
 pub(super) use super::raw_replay::{ReplayStore, ReplayStoreKind, StoreUrl};
 
@@ -54,6 +55,12 @@ pub(super) struct File {
     /// Authorization servers by name.
     #[serde(default)]
     pub(super) issuer: BTreeMap<String, Issuer>,
+    /// Clients of the authorization servers behind. Needed where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) registry: Option<Registry>,
+    /// Authorization servers behind, by name; routes of `kind = "authorization"` lead to them.
+    #[serde(default)]
+    pub(super) authorization_server: BTreeMap<String, AuthorizationServer>,
     /// APIs behind, by name.
     #[serde(default)]
     pub(super) upstream: BTreeMap<String, Upstream>,
@@ -661,6 +668,12 @@ pub(super) struct Route {
     pub(super) methods: Vec<String>,
     /// The API behind, by its name under `[upstream]`.
     pub(super) upstream: String,
+    /// What is behind. Default "api".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<RouteKind>,
+    /// Which endpoint of an authorization server is behind; with `kind = "authorization"` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) authorization: Option<RouteAuthorization>,
     /// A policy's name, or an inline table of its keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<PolicyRef>,

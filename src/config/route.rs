@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::authorization;
 use super::document::At;
 use super::forward::{self, Rules};
 use super::listeners::Listener;
@@ -10,6 +11,7 @@ use super::methods;
 use super::policies::{Compiled, Policies};
 use super::problem::{Findings, ReportKind};
 use super::raw;
+use super::raw_authorization::RouteKind;
 use super::shape::nearest;
 use super::upstreams;
 use super::values::{self, duration, end_of_day, hours, ms, size};
@@ -21,6 +23,7 @@ pub(super) struct World<'w> {
     pub(super) listeners: &'w BTreeMap<String, Listener>,
     pub(super) upstreams: &'w BTreeMap<String, upstreams::Found>,
     pub(super) forward: &'w Rules,
+    pub(super) authorization: &'w authorization::Found,
     pub(super) now: UnixTime,
 }
 
@@ -41,12 +44,24 @@ impl One<'_, '_, '_> {
         let listeners = self.known_listeners();
         let case_insensitive = self.upstream();
         let methods = methods::read(&self.at.key("methods"), &self.raw.methods, self.out);
-        let policy = self.policy();
+        let leads_to_server = raw.kind == Some(RouteKind::Authorization);
+        let guard = if leads_to_server {
+            let vouches = |name: &String| {
+                let listener = world.listeners.get(name);
+                listener.is_some_and(|listener| listener.asks && listener.vouched)
+            };
+            let vouched = listeners.iter().all(vouches);
+            authorization::guard(raw, at, world.authorization, vouched, self.out)
+        } else {
+            self.no_server();
+            None
+        };
+        let policy = if leads_to_server { None } else { self.policy() };
         if raw.open == Some(true) {
             let text = format!("{} needs no token at all", raw.path);
             at.key("open").report(self.out, ReportKind::OpenRoute, text);
         }
-        let shadow = self.shadow();
+        let shadow = if leads_to_server { None } else { self.shadow() };
         let rules = match &raw.forward {
             Some(own) => forward::check(own, &at.key("forward"), Some(world.forward), self.out),
             None => world.forward.clone(),
@@ -57,12 +72,18 @@ impl One<'_, '_, '_> {
         let path_allow = self.path_allow();
         let rewrite = self.rewrite();
         let limits = self.limits();
-        let observe_until = self.observe();
+        let observe_until = if leads_to_server {
+            None
+        } else {
+            self.observe()
+        };
         // Everything was looked at; from here on the first gap ends it.
-        let access = match (policy, raw.open) {
-            (Some(policy), _) => Access::Policy(policy.policy),
-            (None, Some(true)) => Access::Open,
-            (None, _) => return None,
+        let access = match (guard, policy, raw.open) {
+            (Some(guard), ..) => Access::Authorization(Arc::new(guard)),
+            (None, ..) if leads_to_server => return None,
+            (None, Some(policy), _) => Access::Policy(policy.policy),
+            (None, None, Some(true)) => Access::Open,
+            (None, None, _) => return None,
         };
         let route = Route {
             index,
@@ -134,6 +155,17 @@ impl One<'_, '_, '_> {
         let known = self.world.upstreams.keys().map(String::as_str);
         unknown(name, "upstream", known, &self.at.key("upstream"), self.out);
         Some(self.world.upstreams.get(name)?.case_insensitive)
+    }
+
+    /// `authorization` without the kind would be ignored, and nothing is.
+    fn no_server(&mut self) {
+        if self.raw.authorization.is_some() {
+            self.at.key("authorization").refuse_key(
+                self.out,
+                "this has a meaning with kind = \"authorization\" alone",
+                "add kind = \"authorization\", or remove it",
+            );
+        }
     }
 
     fn policy(&mut self) -> Option<Compiled> {
@@ -354,7 +386,7 @@ impl One<'_, '_, '_> {
 }
 
 /// Says so where a name is of nothing.
-fn unknown<'n>(
+pub(super) fn unknown<'n>(
     name: &str,
     kind: &str,
     known: impl Iterator<Item = &'n str>,

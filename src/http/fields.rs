@@ -35,7 +35,8 @@ const ALWAYS: &[&str] = &[
     "upgrade",
     // `Proxy` would become HTTP_PROXY behind CGI.
     "proxy",
-    // A proof is for us alone, whatever `forward.authorization` says.
+    // A proof is for us alone, whatever `forward.authorization` says; but before an authorization
+    // server, see `FieldRules::of`.
     "dpop",
     // What only a gate may say of a client.
     "client-cert*",
@@ -142,10 +143,18 @@ impl FieldRules {
     #[must_use]
     pub fn of(route: &Route) -> Self {
         let judged = match &route.access {
-            Access::Open => Vec::new(),
+            Access::Open | Access::Authorization(_) => Vec::new(),
             Access::Policy(policy) => policy.require_headers.clone(),
         };
-        Self::new(&route.forward, judged)
+        let mut rules = Self::new(&route.forward, judged);
+        if matches!(route.access, Access::Authorization(_)) {
+            // There the proof is for the server behind, which binds the token to its key
+            // (RFC 9449 s5, s10.1).
+            for patterns in &mut rules.by_first {
+                patterns.retain(|pattern| pattern.prefix || *pattern.name != *b"dpop");
+            }
+        }
+        rules
     }
 
     /// The rules of a `[forward]` table; `judged` are fields that the policy looks at.

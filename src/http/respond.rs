@@ -133,6 +133,19 @@ where
     Response::from_parts(parts, AnswerBody::streamed(body))
 }
 
+/// Takes away what would let scripts of other origins read an answer: the authorization endpoint is
+/// for browsers that go there, and for nobody's script (FAPI 2.0 Security Profile s5.2.3; TLS-20).
+pub fn without_cors(headers: &mut HeaderMap) {
+    let cors: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("access-control-"))
+        .cloned()
+        .collect();
+    for name in cors {
+        headers.remove(name);
+    }
+}
+
 /// A JSON document of our own, for anybody, good for a few minutes.
 #[must_use]
 pub fn document(

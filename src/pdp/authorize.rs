@@ -1,13 +1,16 @@
 //! Rules to permit: the only maker of [`Authorized`].
 //!
-//! A request is authorized in one of three ways, each with its own maker that looks itself whether
-//! it may: the route is written as open, the policy is satisfied, or the route is only observed.
+//! A request is authorized in one of four ways, each with its own maker that looks itself whether
+//! it may: the route is written as open, the policy is satisfied, the route is only observed, or it
+//! leads to an authorization server and the request is what a registered client may send there.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::authorization::{Guard, Judged};
 use super::content::Content;
+use super::dpop::ReplayKey;
 use super::policy::{Access, Policy, Route, Snapshot};
 use super::route::Routed;
 use super::sender::Shown;
@@ -122,6 +125,8 @@ pub(super) enum Gate<B> {
     Open(Authorized<B>),
     /// The route has this policy.
     Guarded(Routed<B>, Arc<Policy>),
+    /// The route leads to an authorization server.
+    Authorization(Routed<B>, Arc<Guard>),
 }
 
 /// What the route asks for.
@@ -133,6 +138,10 @@ pub(super) fn gate<B>(routed: Routed<B>) -> Result<Gate<B>, Refusal> {
     let policy = match &routed.route.access {
         Access::Open => None,
         Access::Policy(policy) => Some(Arc::clone(policy)),
+        Access::Authorization(guard) => {
+            let guard = Arc::clone(guard);
+            return Ok(Gate::Authorization(routed, guard));
+        }
     };
     if let Some(policy) = policy {
         return Ok(Gate::Guarded(routed, policy));
@@ -144,6 +153,26 @@ pub(super) fn gate<B>(routed: Routed<B>) -> Result<Gate<B>, Refusal> {
         token: None,
     })?;
     Ok(Gate::Open(Authorized::new(routed, identity, None, None)))
+}
+
+/// Lets a request to an authorization server pass that was judged good, if its client assertion,
+/// where it brought one, was found to be used for the first time.
+///
+/// # Errors
+/// As [`Judged::unused`]; `claim_unprintable`, as for open routes.
+pub(super) fn admit<B>(
+    judged: Judged<B>,
+    first: Option<ReplayKey>,
+    now: UnixTime,
+) -> Result<Authorized<B>, Refusal> {
+    let routed = judged.unused(first, now)?;
+    let identity = facts::headers(facts::Source {
+        route: &routed.route,
+        interaction_id: routed.inbound.head.interaction_id(),
+        peer: &routed.inbound.peer,
+        token: None,
+    })?;
+    Ok(Authorized::new(routed, identity, None, None))
 }
 
 /// What a request is judged by.
@@ -292,7 +321,7 @@ impl<B> Authorized<B> {
 }
 
 impl<B> Authorized<B> {
-    /// Private: the three functions above are the only ways.
+    /// Private: the four functions above are the only ways.
     fn new(
         routed: Routed<B>,
         identity: Vec<(HeaderName, HeaderValue)>,

@@ -99,6 +99,11 @@ impl Header {
         self.key_id.as_deref()
     }
 
+    /// `typ`, as it stands there.
+    pub(super) fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
     /// Whether `typ` is one of these, which are lower case and have a slash.
     pub(super) fn is_of_type(&self, types: &[Box<str>]) -> bool {
         is_of_type(self.kind.as_deref(), types)

@@ -48,7 +48,7 @@ pub(super) fn members<'r>(
         .into_iter()
         .filter_map(|route| match &route.access {
             Access::Policy(policy) => Some(policy),
-            Access::Open => None,
+            Access::Open | Access::Authorization(_) => None,
         })
         .collect();
     if policies.is_empty() {

@@ -8,6 +8,7 @@
 #![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 mod authority;
+pub mod authorization;
 pub mod authorize;
 mod binding;
 pub mod claims;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use serde_json::Value;
 
+use super::authorization::Guard;
 use super::dpop::{NonceKeys, Rules};
 use super::linking::Linking;
 use super::peer::Psd2Role;
@@ -168,6 +169,8 @@ pub enum Access {
     Open,
     /// A policy.
     Policy(Arc<Policy>),
+    /// `kind = "authorization"`: an endpoint of an authorization server.
+    Authorization(Arc<Guard>),
 }
 
 /// Methods of a route.

@@ -78,7 +78,11 @@ fn client(token: &VerifiedToken, clients: &Clients) -> Result<(), Refusal> {
     ))
 }
 
-fn certificate(peer: &Peer, rule: &CertificateRule) -> Result<(), Refusal> {
+/// Whether the connection's certificate says what a rule asks for.
+///
+/// # Errors
+/// `certificate_denied`.
+pub(super) fn certificate(peer: &Peer, rule: &CertificateRule) -> Result<(), Refusal> {
     if rule.is_empty() {
         return Ok(());
     }

@@ -75,7 +75,7 @@ pub fn route<B>(
     let route = Arc::clone(table.find(&inbound.head)?);
     trail.route = Some(Arc::clone(&route));
     trail.policy = match &route.access {
-        Access::Open => None,
+        Access::Open | Access::Authorization(_) => None,
         Access::Policy(policy) => Some(Arc::clone(policy)),
     };
     Ok(Routed {
@@ -324,7 +324,8 @@ fn alike(a: &Route, b: &Route) -> bool {
     let access = match (&a.access, &b.access) {
         (Access::Open, Access::Open) => true,
         (Access::Policy(a), Access::Policy(b)) => Arc::ptr_eq(a, b),
-        (Access::Open, Access::Policy(_)) | (Access::Policy(_), Access::Open) => false,
+        (Access::Authorization(a), Access::Authorization(b)) => Arc::ptr_eq(a, b),
+        (Access::Open | Access::Policy(_) | Access::Authorization(_), _) => false,
     };
     access && a.upstream == b.upstream && a.observe_until == b.observe_until
 }

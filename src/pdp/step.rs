@@ -4,10 +4,12 @@
 mod case;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::case::{Case, challenged, observed, read};
+use super::authorization::{self, Client, Server, Wanted};
 use super::authorize::{self, Authorized, Gate};
 use super::credential::{Credential, credential, looks_signed};
 use super::dpop::{ProofFacts, ReplayKey, ReplayRule};
@@ -52,11 +54,28 @@ pub enum Ask {
         /// Bytes that are read at most.
         limit: usize,
     },
+    /// The client that is registered under this id at an authorization server.
+    Client {
+        /// The server.
+        server: Arc<Server>,
+        /// `client_id`, unproven.
+        client_id: Box<str>,
+    },
+    /// Keys of a client that are published elsewhere, as fresh as the bounds allow if one wanted is
+    /// not among those held.
+    ClientKeys {
+        /// The client, whose entry names the place.
+        client: Arc<Client>,
+        /// The ones that are wanted.
+        wanted: Vec<Wanted>,
+    },
     /// Is this the first use of a proof (RFC 9449 s11.1)? Asked last, and taken note of by the
     /// asking: a proof that fails in any other way uses nothing up (DPOP-40).
     FirstUse {
         /// What its use is remembered under.
         key: ReplayKey,
+        /// The longest that one can be taken, from its first moment to its last.
+        life: Duration,
         /// The last second in which it could be taken again.
         until: UnixTime,
         /// What the policy wants where the store that replicas share cannot tell.
@@ -69,7 +88,7 @@ pub enum Ask {
 pub enum Answer {
     /// The token, if it is remembered and its keys still stand.
     Recalled(Option<SharedToken>),
-    /// The issuer's keys.
+    /// The issuer's or the client's keys.
     Keys(Arc<KeySet>),
     /// Taken note.
     Remembered,
@@ -77,6 +96,8 @@ pub enum Answer {
     Introspected(Arc<Introspected>, How),
     /// All of the body.
     Body(Bytes),
+    /// The client, if the registry has it.
+    Client(Option<Arc<Client>>),
     /// Whether it is the first.
     FirstUse(bool),
 }
@@ -91,7 +112,7 @@ pub struct Unavailable {
     /// For the log.
     pub detail: Box<str>,
     /// When to come back.
-    pub retry_after: Option<std::time::Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 /// What the decision looked at, for the log line, `explain` and the metrics. Filled on the way, so
@@ -116,6 +137,8 @@ pub struct Trail {
     pub told: Option<SharedToken>,
     /// Whether the body was asked for.
     pub asked_body: bool,
+    /// The client of a request to an authorization server, once the registry had it.
+    pub client: Option<Arc<Client>>,
     /// How the issuer's word about the token was come by, where it was wanted.
     pub introspection: Option<How>,
     /// What the shadow policy would have said: `Some(None)` is "authorized".
@@ -145,9 +168,31 @@ pub enum Step<B> {
 #[must_use]
 #[derive(Debug)]
 pub struct Pending<B> {
-    case: Case<B>,
+    route: Arc<Route>,
     ask: Ask,
-    evidence: Evidence,
+    waiting: Waiting<B>,
+}
+
+/// Which machine waits.
+#[derive(Debug)]
+enum Waiting<B> {
+    /// For what is about a token.
+    Token(Case<B>, Evidence),
+    /// For what is about a request to an authorization server.
+    Authorization(authorization::Pending<B>),
+}
+
+impl<B> From<authorization::Next<B>> for Step<B> {
+    fn from(next: authorization::Next<B>) -> Self {
+        match next {
+            authorization::Next::Done(authorized) => Self::Done(Box::new(authorized)),
+            authorization::Next::Ask(route, ask, pending) => Self::Ask(Box::new(Pending {
+                route,
+                ask,
+                waiting: Waiting::Authorization(pending),
+            })),
+        }
+    }
 }
 
 /// What is known of the token so far.
@@ -179,12 +224,20 @@ impl<B> Pending<B> {
     /// The route that was found.
     #[must_use]
     pub const fn route(&self) -> &Arc<Route> {
-        &self.case.routed.route
+        &self.route
     }
 
-    /// The body, of which the shell reads what [`Ask::Body`] asks for.
-    pub const fn body_mut(&mut self) -> &mut B {
-        &mut self.case.routed.inbound.body
+    /// The body, of which the shell reads what [`Ask::Body`] asks for; `None` where nothing of it is
+    /// asked for any more.
+    pub const fn body_mut(&mut self) -> Option<&mut B> {
+        let routed = match &mut self.waiting {
+            Waiting::Token(case, _) => &mut case.routed,
+            Waiting::Authorization(pending) => match pending.routed_mut() {
+                Some(routed) => routed,
+                None => return None,
+            },
+        };
+        Some(&mut routed.inbound.body)
     }
 
     /// Goes on with the answer. `now` is the time after the answer came, so that a slow one cannot
@@ -199,11 +252,13 @@ impl<B> Pending<B> {
         now: UnixTime,
         trail: &mut Trail,
     ) -> Result<Step<B>, Refusal> {
-        let Self {
-            case,
-            ask,
-            evidence,
-        } = self;
+        let Self { ask, waiting, .. } = self;
+        let (case, evidence) = match waiting {
+            Waiting::Token(case, evidence) => (case, evidence),
+            Waiting::Authorization(pending) => {
+                return pending.resume(ask, answer, now, trail).map(Step::from);
+            }
+        };
         match (ask, evidence, answer) {
             (Ask::Recall(digest), Evidence::Presented(token), Answer::Recalled(known)) => {
                 match known {
@@ -266,6 +321,8 @@ impl<B> Pending<B> {
                 | Ask::Remember(..)
                 | Ask::Introspect { .. }
                 | Ask::Body { .. }
+                | Ask::Client { .. }
+                | Ask::ClientKeys { .. }
                 | Ask::FirstUse { .. },
                 _,
                 _,
@@ -288,12 +345,21 @@ impl<B> Pending<B> {
         let answer = match &self.ask {
             Ask::Recall(_) => Answer::Recalled(None),
             Ask::Remember(..) => Answer::Remembered,
-            Ask::Keys { .. } | Ask::Introspect { .. } | Ask::Body { .. } | Ask::FirstUse { .. } => {
+            Ask::Keys { .. }
+            | Ask::Introspect { .. }
+            | Ask::Body { .. }
+            | Ask::Client { .. }
+            | Ask::ClientKeys { .. }
+            | Ask::FirstUse { .. } => {
                 let mut refusal = Refusal::because(why.reason, why.detail.clone());
                 if why.retry_after.is_some() {
                     refusal = refusal.advise(|advice| advice.retry_after = why.retry_after);
                 }
-                return self.case.refused(refusal, now);
+                return match self.waiting {
+                    Waiting::Token(case, _) => case.refused(refusal, now),
+                    // Such a route is never only observed.
+                    Waiting::Authorization(_) => Err(refusal),
+                };
             }
         };
         self.resume(answer, now, trail)
@@ -308,6 +374,9 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
     let (routed, policy) = match authorize::gate(routed)? {
         Gate::Open(authorized) => return Ok(Step::Done(Box::new(authorized))),
         Gate::Guarded(routed, policy) => (routed, policy),
+        Gate::Authorization(routed, guard) => {
+            return authorization::begin(routed, &guard).map(Step::from);
+        }
     };
     trail.policy = Some(Arc::clone(&policy));
     let presented = credential(

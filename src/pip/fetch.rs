@@ -64,7 +64,16 @@ pub(super) struct Way<'a> {
 
 /// Fetches a document. The caller bounds the time.
 pub(super) async fn get(address: &Address, way: Way<'_>) -> Result<Bytes, Failure> {
-    exchange(address, open(address, way).await?).await
+    get_at_most(LARGEST, address, way).await
+}
+
+/// The same for a document that may be larger.
+pub(super) async fn get_at_most(
+    largest: usize,
+    address: &Address,
+    way: Way<'_>,
+) -> Result<Bytes, Failure> {
+    exchange(largest, address, open(address, way).await?).await
 }
 
 /// What speaks HTTP with an authorization server, TLS or, on this very machine, not.
@@ -161,7 +170,11 @@ async fn tunnel(address: &Address, proxy: &str) -> Result<TcpStream, Failure> {
     }
 }
 
-async fn exchange(address: &Address, stream: Box<dyn Stream>) -> Result<Bytes, Failure> {
+async fn exchange(
+    largest: usize,
+    address: &Address,
+    stream: Box<dyn Stream>,
+) -> Result<Bytes, Failure> {
     let broken =
         |error: &dyn Display| Failure::unreachable(address, "no answer that can be read", error);
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
@@ -202,11 +215,11 @@ async fn exchange(address: &Address, stream: Box<dyn Stream>) -> Result<Bytes, F
             ),
         ));
     }
-    match Limited::new(answer.into_body(), LARGEST).collect().await {
+    match Limited::new(answer.into_body(), largest).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Failure::new(
             FetchResult::TooLarge,
-            format!("{} answered more than 1 MiB", address.authority()),
+            format!("{} answered more than {largest} bytes", address.authority()),
         )),
         Err(error) => Err(broken(&error)),
     }

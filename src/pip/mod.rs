@@ -10,6 +10,7 @@ mod fetch;
 pub mod introspect;
 mod jwks;
 mod learned;
+pub mod registry;
 mod schedule;
 mod snapshot;
 
@@ -118,6 +119,7 @@ pub struct IssuerStatus {
 /// Everything that decisions are told: one for all threads.
 pub struct Pip {
     planes: ArcSwap<HashMap<IssuerId, Running>>,
+    registry: ArcSwapOption<registry::Running>,
     tokens: Tokens,
     generations: Arc<AtomicU64>,
     introspection: introspect::Common,
@@ -146,6 +148,7 @@ impl Pip {
     pub fn new(metrics: Arc<Metrics>, introspection: tokio::runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
             planes: ArcSwap::from_pointee(HashMap::new()),
+            registry: ArcSwapOption::empty(),
             tokens: Tokens::new(),
             generations: Arc::new(AtomicU64::new(1)),
             replay: ArcSwapOption::empty(),
@@ -178,6 +181,31 @@ impl Pip {
             planes.insert(id, running);
         }
         self.planes.store(Arc::new(planes));
+    }
+
+    /// The registry of clients from now on, if there is one. What is held of it stays if its source
+    /// is the same. To be called as [`Self::replace`].
+    pub fn register(&self, settings: Option<registry::Settings>, control: &tokio::runtime::Handle) {
+        let before = self.registry.load_full();
+        let running = settings.map(|settings| {
+            let (metrics, generations) = (&self.metrics, &self.generations);
+            let before = before.as_deref();
+            Arc::new(registry::Running::renewed(
+                before,
+                settings,
+                metrics,
+                generations,
+                control,
+            ))
+        });
+        self.registry.store(running);
+    }
+
+    /// How the registry of clients stands, if there is one.
+    #[must_use]
+    pub fn registry(&self, now: UnixTime) -> Option<registry::RegistryStatus> {
+        let running = self.registry.load();
+        running.as_ref().map(|running| running.registry.status(now))
     }
 
     fn run(
@@ -217,7 +245,8 @@ impl Pip {
     /// `client`: whom a fetch on demand is charged to.
     ///
     /// # Errors
-    /// `keys_unavailable`, `introspection_unavailable`, `introspection_unfit`, `replay_unavailable`
+    /// `keys_unavailable`, `introspection_unavailable`, `introspection_unfit`,
+    /// `registry_unavailable`, `replay_unavailable`
     /// where it cannot be known at present.
     pub async fn answer(
         &self,
@@ -265,8 +294,25 @@ impl Pip {
                 detail: "the body is the request's own, and nobody else has it".into(),
                 retry_after: None,
             }),
-            Ask::FirstUse { key, until, rule } => {
-                let first = self.first_use(*key.as_bytes(), *until, now, *rule).await?;
+            Ask::Client { server, client_id } => {
+                let running = self.registry.load();
+                let running = running.as_ref().ok_or_else(registry::gone)?;
+                let client = running.registry.client(&server.issuer, client_id)?;
+                Ok(Answer::Client(client))
+            }
+            Ask::ClientKeys { client: of, wanted } => {
+                let running = self.registry.load_full().ok_or_else(registry::gone)?;
+                let keys = running.registry.keys(of, wanted, client).await?;
+                Ok(Answer::Keys(keys))
+            }
+            Ask::FirstUse {
+                key,
+                until,
+                life,
+                rule,
+            } => {
+                let times = (*until, now);
+                let first = self.first_use(*key.as_bytes(), times, *life, *rule).await?;
                 Ok(Answer::FirstUse(first))
             }
             Ask::Introspect {
@@ -335,8 +381,8 @@ impl Pip {
     async fn first_use(
         &self,
         key: replay::Key,
-        until: UnixTime,
-        now: UnixTime,
+        times: (UnixTime, UnixTime),
+        life: Duration,
         rule: ReplayRule,
     ) -> Result<bool, Unavailable> {
         let unknown = |detail: Box<str>, retry_after| Unavailable {
@@ -347,7 +393,7 @@ impl Pip {
         let Some(replay) = self.replay.load_full() else {
             return Err(unknown("nothing is configured yet".into(), None));
         };
-        match replay.first_use(key, until, now, rule).await {
+        match replay.first_use_of(key, times, life, rule).await {
             Ok(found) => Ok(found == replay::Use::First),
             Err(why) => Err(unknown(why.detail, why.retry_after)),
         }

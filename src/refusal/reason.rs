@@ -129,6 +129,45 @@ reasons! {
     /// The policy is about the body, and the body is not JSON that means one thing.
     BodyUnfit = "body_unfit", 400, NoChallenge, Request, "invalid_request",
         "The request body cannot be checked.", "dynamic_linking or step_up of the policy compares values of the body: it must be JSON in UTF-8, not encoded, with each member once; see the detail in the log.";
+    /// A form before an authorization server cannot be read in one way only.
+    FormMalformed = "form_malformed", 400, NoChallenge, Request, "invalid_request",
+        "The parameters cannot be read.", "The client must send application/x-www-form-urlencoded with each parameter once; see the detail in the log.";
+    /// A parameter before an authorization server is missing, or is not what it must be.
+    ParameterInvalid = "parameter_invalid", 400, NoChallenge, Request, "invalid_request",
+        "A parameter is missing or not acceptable.", "The client must send what the profile of the authorization server asks for (response_type, PKCE with S256, redirect_uri as registered); see the detail in the log.";
+    /// A parameter outside the request object is not what stands inside, or does not stand there.
+    ParameterConflict = "parameter_conflict", 400, NoChallenge, Request, "invalid_request",
+        "A parameter differs from the request object.", "Only parameters inside the request object count (RFC 9101 s6.3): the client must leave out the others, or send the same value.";
+    /// There is a `request_uri` where there must be none.
+    RequestUriForbidden = "request_uri_forbidden", 400, NoChallenge, Request, "invalid_request",
+        "request_uri must not be used here.", "request_uri never goes with request, into a request object or to the pushed authorization request endpoint (RFC 9126 s2.1).";
+    /// `/authorize` without what was pushed before.
+    RequestUriMissing = "request_uri_missing", 400, NoChallenge, Request, "invalid_request",
+        "The authorization request must be pushed first.", "The client must push its request to the PAR endpoint and send the request_uri that it gets (FAPI 2.0 Security Profile s5.3.2.2).";
+    /// A `request_uri` that the authorization server did not give.
+    RequestUriForeign = "request_uri_foreign", 400, NoChallenge, Request, "invalid_request_uri",
+        "The request_uri is not one of this server.", "Only a request_uri of the server's own PAR endpoint is taken; request_uri_prefix of the authorization server says how it begins.";
+    /// `/authorize` for a client that the registry does not have.
+    AuthorizeClientUnknown = "authorize_client_unknown", 400, NoChallenge, Request, "unauthorized_client",
+        "The client is not known.", "Register the client, or correct client_id; the registry follows within one refresh.";
+    /// There is no signed request object where there must be one.
+    RequestObjectMissing = "request_object_missing", 400, NoChallenge, Request, "invalid_request_object",
+        "A signed request object is required.", "The client must send its parameters as a signed JWT in request (RFC 9101).";
+    /// The request object is of no form that is taken.
+    RequestObjectMalformed = "request_object_malformed", 400, NoChallenge, Request, "invalid_request_object",
+        "The request object is not valid.", "The detail in the log says what is wrong with its form; an encrypted one passes where encrypted of the route says so.";
+    /// The request object is signed with an algorithm that is not taken.
+    RequestObjectAlgorithm = "request_object_algorithm", 400, NoChallenge, Request, "invalid_request_object",
+        "The request object is not valid.", "The client must sign with one of algorithms of the authorization server, and with the one that it registered.";
+    /// The request object is not signed with a registered key of the client.
+    RequestObjectSignature = "request_object_signature", 400, NoChallenge, Request, "invalid_request_object",
+        "The request object is not valid.", "It was altered, or signed with a key that the registry does not have for the client.";
+    /// The request object is of another client or for another server.
+    RequestObjectMismatch = "request_object_mismatch", 400, NoChallenge, Request, "invalid_request_object",
+        "The request object is not valid.", "iss and client_id must be the client, aud must be or hold the issuer of the authorization server.";
+    /// The request object is not good at this time, or for too long.
+    RequestObjectUntimely = "request_object_untimely", 400, NoChallenge, Request, "invalid_request_object",
+        "The request object is not valid.", "nbf and exp must be there, nbf at most max_object_age ago, exp at most max_object_lifetime after it; look at the clocks.";
     /// No route has this path.
     RouteNotFound = "route_not_found", 404, NoChallenge, Request, "not_found",
         "There is no such resource.", "Add a route for the path, or correct the client.";
@@ -282,6 +321,22 @@ reasons! {
     NonceInvalid = "nonce_invalid", 401, Error("use_dpop_nonce"), Credential, "use_dpop_nonce",
         "The DPoP proof must have a current nonce.", "Nothing: the client repeats the request with the nonce of the DPoP-Nonce header; if replicas refuse each other's, share dpop.nonce_key.";
 
+    /// The client that wants to authenticate is not in the registry.
+    ClientUnknown = "client_unknown", 401, Error("invalid_client"), Credential, "invalid_client",
+        "Client authentication failed.", "Register the client, or correct client_id; the registry follows within one refresh.";
+    /// The client does not authenticate, or not in its registered way.
+    ClientAuthenticationMissing = "client_authentication_missing", 401, Error("invalid_client"), Credential, "invalid_client",
+        "Client authentication failed.", "The client must use its token_endpoint_auth_method of the registry, and no other beside it (RFC 6749 s2.3).";
+    /// The client assertion is not good.
+    ClientAssertionInvalid = "client_assertion_invalid", 401, Error("invalid_client"), Credential, "invalid_client",
+        "Client authentication failed.", "iss and sub must be the client, aud the issuer of the authorization server; exp, jti, algorithm and key must fit; see the detail in the log.";
+    /// The client assertion was used before.
+    ClientAssertionReplayed = "client_assertion_replayed", 401, Error("invalid_client"), Credential, "invalid_client",
+        "Client authentication failed.", "The client must make a new assertion with a new jti for each request, also when it repeats one.";
+    /// The connection's certificate is not the client's.
+    ClientCertificateMismatch = "client_certificate_mismatch", 401, Error("invalid_client"), Credential, "invalid_client",
+        "Client authentication failed.", "The client must connect with a certificate that fits certificate of its entry in the registry, or is in its jwks (RFC 8705 s2).";
+
     // ---- Permission ----------------------------------------------------------------------------
     /// The user must authenticate better or again.
     AuthenticationTooWeak = "authentication_too_weak", 401, Error("insufficient_user_authentication"), Permission, "insufficient_user_authentication",
@@ -292,6 +347,9 @@ reasons! {
     /// The policy's clients do not have this one.
     ClientNotAllowed = "client_not_allowed", 403, NoChallenge, Permission, "access_denied",
         "The client may not use this resource.", "Add the client to clients of the policy if it may.";
+    /// The registry has the client, but not as active.
+    ClientInactive = "client_inactive", 403, NoChallenge, Permission, "unauthorized_client",
+        "The client is not active.", "Set status of the client to active in the registry if it may act.";
     /// No authorization detail of the token covers the request.
     AuthorizationDetailsInsufficient = "details_insufficient", 403, NoChallenge, Permission, "access_denied",
         "The access token does not authorize this operation.", "authorization_details of the token has no entry of the policy's type and members (RFC 9396).";
@@ -315,6 +373,9 @@ reasons! {
     /// The issuer's answer about the token cannot be read or is about something else.
     IntrospectionUnfit = "introspection_unfit", 503, NoChallenge, Undecided, "temporarily_unavailable",
         "The request cannot be decided at present.", "The introspection endpoint answers what RFC 7662 or RFC 9701 does not have; see the detail in the log.", retry 5;
+    /// The registered clients are out of reach, and none are held that may still be used.
+    RegistryUnavailable = "registry_unavailable", 503, NoChallenge, Undecided, "temporarily_unavailable",
+        "The request cannot be decided at present.", "The client registry, or the jwks_uri of the client, does not answer; see /status and the log.", retry 5;
     /// Whether the proof was used before cannot be known.
     ReplayUnavailable = "replay_unavailable", 503, NoChallenge, Undecided, "temporarily_unavailable",
         "The request cannot be decided at present.", "The store of used proofs is full, does not answer or may have lost some: see dpop.replay; dpop.replay_unavailable of the policy is the rule.", retry 1;

@@ -166,6 +166,8 @@ mod tests {
                         | "use_dpop_nonce"
                         | "insufficient_user_authentication" => 401,
                         "insufficient_scope" => 403,
+                        // RFC 6749 s5.2.
+                        "invalid_client" => 401,
                         other => panic!("{code}: {other} is in no RFC of challenges"),
                     };
                     assert_eq!(status, expected, "{code}");
@@ -208,6 +210,10 @@ mod tests {
                 | "use_dpop_nonce"
                 | "insufficient_user_authentication" => &[401],
                 "insufficient_scope" | "access_denied" => &[403],
+                // RFC 6749 s5.2, RFC 9101 s7, RFC 9126 s2.3.
+                "invalid_client" => &[401],
+                "unauthorized_client" => &[400, 403],
+                "invalid_request_object" | "invalid_request_uri" => &[400],
                 "not_found" => &[404],
                 "method_not_allowed" => &[405],
                 "misdirected_request" => &[421],

@@ -334,10 +334,36 @@ impl Replay {
         now: UnixTime,
         rule: Rule,
     ) -> Result<Use, Unavailable> {
+        self.first_use_of(key, (until, now), self.settings.window, rule)
+            .await
+    }
+
+    /// The same of what can be accepted for another time than proofs: `life`, from the first moment
+    /// to `until`. After a loss it tells what could have been used before.
+    ///
+    /// # Errors
+    /// As [`Self::first_use`].
+    pub async fn first_use_of(
+        &self,
+        key: Key,
+        (until, now): (UnixTime, UnixTime),
+        life: Duration,
+        rule: Rule,
+    ) -> Result<Use, Unavailable> {
+        let beyond = life.saturating_sub(self.settings.window);
+        let fence = match self.fence {
+            0 => 0,
+            fence => fence.saturating_add(beyond.as_secs()),
+        };
         let answer = match &self.shared {
-            _ if until.as_secs() <= self.fence => Err(changed(until, self.fence)),
+            _ if until.as_secs() <= fence => Err(changed(until, fence)),
             None => self.memory.first_use(key, until, now),
-            Some((store, _)) => store.first_use(&self.memory, key, (until, now), rule).await,
+            Some((store, _)) => {
+                let times = (until, now);
+                store
+                    .first_use(&self.memory, key, times, (rule, beyond))
+                    .await
+            }
         };
         self.metrics.used(match &answer {
             Ok(Use::First) => ReplayResult::First,

@@ -127,7 +127,7 @@ impl Store {
         memory: &Memory,
         key: Key,
         (until, now): (UnixTime, UnixTime),
-        rule: Rule,
+        (rule, beyond): (Rule, Duration),
     ) -> Result<Use, Unavailable> {
         if memory.holds(&key) {
             return Ok(Use::Repeated);
@@ -135,7 +135,7 @@ impl Store {
         // The route first: it is put there after the losses that belong to it.
         let route = self.route.load();
         if rule == Rule::Refuse {
-            self.certain(until, now)?;
+            self.certain(until, beyond, now)?;
         }
         let began = Instant::now();
         let answer = match self.ask(&route, key, (until, now)).await {
@@ -155,7 +155,7 @@ impl Store {
         }
         if rule == Rule::Refuse {
             // A loss that was found meanwhile.
-            self.certain(until, now)?;
+            self.certain(until, beyond, now)?;
         }
         // Noted here too, and only what is new here as well is new: while the store was away the
         // same proof may have been accepted, a moment before its answer came.
@@ -320,13 +320,15 @@ impl Store {
         current.as_ref().is_some_and(same)
     }
 
-    /// Whether the store holds all uses of the time in which this proof could be used.
-    fn certain(&self, until: UnixTime, now: UnixTime) -> Result<(), Unavailable> {
+    /// Whether the store holds all uses of the time in which this proof could be used. `beyond`: how
+    /// much longer it could be accepted than the window.
+    fn certain(&self, until: UnixTime, beyond: Duration, now: UnixTime) -> Result<(), Unavailable> {
         let lost_at = self.lost_at.load(Ordering::Acquire);
         if lost_at == 0 {
             return Ok(());
         }
         let fence = UnixTime::from_secs(lost_at.saturating_add(CLOCKS_DIFFER)).later(self.window);
+        let fence = fence.later(beyond);
         if until > fence {
             return Ok(());
         }

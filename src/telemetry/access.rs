@@ -13,6 +13,7 @@ use super::date::Timestamp;
 use super::line::Line;
 use super::metrics::{RouteMetrics, Stages};
 use super::redact::clean;
+use crate::pdp::authorization::Client;
 use crate::pdp::introspection::How;
 use crate::pdp::{InteractionId, Issuer, Peer, Policy, SharedToken, TokenDigest, Trail};
 use crate::refusal::{Reason, Refusal};
@@ -46,6 +47,8 @@ pub struct AccessRecord {
     pub issuer: Option<Arc<Issuer>>,
     /// The verified token.
     pub token: Option<SharedToken>,
+    /// The client of a request to an authorization server.
+    pub client: Option<Arc<Client>>,
     /// SHA-256 of the token, verified or not; its first half is logged (OPS-02).
     pub token_digest: Option<TokenDigest>,
     /// Method, once the request could be read.
@@ -101,6 +104,7 @@ impl AccessRecord {
             policy: None,
             issuer: None,
             token: None,
+            client: None,
             token_digest: None,
             method: None,
             path: None,
@@ -130,6 +134,7 @@ impl AccessRecord {
             policy,
             issuer,
             token,
+            client,
             introspection,
             shadow,
             ..
@@ -141,6 +146,7 @@ impl AccessRecord {
         self.policy = policy;
         self.issuer = issuer;
         self.token = token;
+        self.client = client;
         self.shadow = shadow;
     }
 
@@ -251,7 +257,17 @@ impl AccessRecord {
         );
         text(
             "client_id",
-            self.token.as_ref().map(|token| token.client_id()),
+            self.token
+                .as_ref()
+                .map(|token| token.client_id())
+                .or(self.client.as_ref().map(|client| &*client.id)),
+            256,
+        );
+        text(
+            "organisation",
+            self.client
+                .as_ref()
+                .and_then(|client| client.organisation.as_deref()),
             256,
         );
         let certificate = self.peer.certificate.as_ref();

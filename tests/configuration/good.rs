@@ -57,6 +57,94 @@ fn the_bench_loads() {
 }
 
 #[test]
+fn authorization_servers_are_read_as_written() {
+    use portcullis::pdp::authorization::{Endpoint, Profile};
+    let text = MINIMAL.replace(
+        "[issuer.main]",
+        r#"[registry]
+source = { file = "clients.json" }
+[authorization_server.main]
+issuer = "https://as.bank.example"
+[authorization_server.old]
+issuer = "https://old.bank.example"
+profile = "fapi1-advanced"
+assertion_audience = ["https://old.bank.example/token"]
+max_object_lifetime = "10m"
+[[route]]
+name = "par"
+path = "/par"
+methods = ["POST"]
+upstream = "core"
+kind = "authorization"
+authorization = { server = "main", endpoint = "par", encrypted = true }
+[[route]]
+name = "authorize"
+path = "/authorize"
+methods = ["GET", "POST"]
+upstream = "core"
+kind = "authorization"
+authorization = { server = "old", endpoint = "authorize", form_bytes = "8KiB" }
+[issuer.main]"#,
+    );
+    let checked = good(&text);
+    let registry = checked.registry.as_ref().unwrap();
+    assert_eq!(registry.refresh_every, Duration::from_secs(60));
+    assert_eq!(registry.keep_last_good_for, Duration::from_secs(24 * 3600));
+    assert!(registry.required);
+    let table = checked.snapshot.table("bank").unwrap();
+    let guard = |name: &str| {
+        let route = table.routes().find(|route| &*route.name == name).unwrap();
+        match &route.access {
+            Access::Authorization(guard) => Arc::clone(guard),
+            Access::Open | Access::Policy(_) => panic!("{name} leads to no server"),
+        }
+    };
+    let (par, authorize) = (guard("par"), guard("authorize"));
+    assert_eq!(
+        (par.endpoint, authorize.endpoint),
+        (Endpoint::Par, Endpoint::Authorize)
+    );
+    assert_eq!((par.form_bytes, authorize.form_bytes), (64 << 10, 8 << 10));
+    assert!(par.encrypted && !authorize.encrypted && par.vouched);
+    let (main, old) = (&par.server, &authorize.server);
+    assert_eq!(
+        (main.profile, old.profile),
+        (Profile::Fapi2, Profile::Fapi1Advanced)
+    );
+    assert_eq!(*main.audience, [Box::from("https://as.bank.example")]);
+    assert_eq!(main.audience, main.assertion_audience);
+    assert_eq!(
+        *old.assertion_audience,
+        [Box::from("https://old.bank.example/token")]
+    );
+    assert_eq!(
+        main.algorithms,
+        [Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa]
+    );
+    assert_eq!(old.algorithms, [Algorithm::Ps256, Algorithm::Es256]);
+    assert_eq!(main.max_object_lifetime, Duration::from_secs(3600));
+    assert_eq!(old.max_object_lifetime, Duration::from_secs(600));
+    assert_eq!(
+        &*main.request_uri_prefix,
+        "urn:ietf:params:oauth:request_uri:"
+    );
+    let reports: Vec<String> = checked.reports.iter().map(ToString::to_string).collect();
+    for expected in [
+        "encrypted request objects pass",
+        "clients[1] is left out",
+        "client assertions for others",
+    ] {
+        assert!(
+            reports.iter().any(|report| report.contains(expected)),
+            "{expected}: {reports:?}"
+        );
+    }
+    // What is printed is the same configuration again.
+    let again = good(checked.print());
+    assert_eq!(again.print(), checked.print());
+}
+
+#[test]
 fn dpop_is_read_as_written() {
     let checked = load(&bench().join("kit/pep.toml")).unwrap_or_else(|p| panic!("{}", said(&p)));
     assert_eq!(checked.replay.entries, 1_000_000);
@@ -68,7 +156,7 @@ fn dpop_is_read_as_written() {
         let route = table.routes().find(|route| &*route.name == name).unwrap();
         match &route.access {
             Access::Policy(policy) => Arc::clone(policy),
-            Access::Open => panic!("{name} is open"),
+            Access::Open | Access::Authorization(_) => panic!("{name} has no policy"),
         }
     };
     let (usual, nonce, bearer) = (policy("vault"), policy("nonce"), policy("bearer"));
@@ -484,7 +572,7 @@ fn a_shared_store_is_read_as_written() {
         let route = checked.snapshot.tables[0].routes().next().unwrap();
         match &route.access {
             Access::Policy(policy) => policy.proofs.replay_unavailable,
-            Access::Open => panic!("open"),
+            Access::Open | Access::Authorization(_) => panic!("no policy"),
         }
     };
     assert_eq!(policy(""), ReplayRule::Refuse);

@@ -593,6 +593,9 @@ impl World {
                     assert_eq!(*limit, BODY_BYTES);
                     Answer::Body(case.body.clone().into())
                 }
+                Ask::Client { .. } | Ask::ClientKeys { .. } => {
+                    panic!("no route here leads to an authorization server")
+                }
                 Ask::FirstUse { until, rule, .. } => {
                     traces.uses += 1;
                     assert!(*until >= now, "a proof that can be taken is kept");

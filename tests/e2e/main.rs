@@ -20,6 +20,7 @@ mod support;
 mod admin;
 mod answers;
 mod audit;
+mod authorization;
 mod bench;
 mod check;
 mod dpop;

@@ -8,6 +8,7 @@ use http::{Request, header};
 use serde_json::{Map, Value, json};
 
 use super::evidence::Evidence;
+use crate::pdp::authorization::client::Authentication;
 use crate::pdp::json;
 use crate::pdp::policy::{Access, Algorithm, Asking, ClaimRule, Clients, Policy};
 use crate::pdp::{AccessToken, Issuer, RequestHead, Standing, Trail, UnixTime};
@@ -31,6 +32,8 @@ pub(super) enum Stage {
     Rights,
     Headers,
     Body,
+    Client,
+    Object,
     Replay,
 }
 
@@ -50,6 +53,8 @@ impl Stage {
         Self::Rights,
         Self::Headers,
         Self::Body,
+        Self::Client,
+        Self::Object,
         Self::Replay,
     ];
 
@@ -69,6 +74,8 @@ impl Stage {
             Self::Rights => "rights",
             Self::Headers => "headers",
             Self::Body => "body",
+            Self::Client => "client",
+            Self::Object => "request object",
             Self::Replay => "replay",
         }
     }
@@ -134,10 +141,32 @@ impl Stage {
             | Reason::ClaimDenied
             | Reason::CertificateDenied => Self::Rights,
             Reason::HeaderRequired | Reason::ClaimUnprintable => Self::Headers,
-            Reason::BodyUnfit | Reason::BodyTooLarge | Reason::NotAsApproved => Self::Body,
-            Reason::ProofReplayed | Reason::ReplayUnavailable | Reason::AuditUnavailable => {
-                Self::Replay
-            }
+            Reason::BodyUnfit
+            | Reason::BodyTooLarge
+            | Reason::NotAsApproved
+            | Reason::FormMalformed
+            | Reason::RequestUriForbidden
+            | Reason::RequestUriMissing
+            | Reason::RequestUriForeign
+            | Reason::RequestObjectMissing => Self::Body,
+            Reason::AuthorizeClientUnknown
+            | Reason::ClientUnknown
+            | Reason::ClientInactive
+            | Reason::ClientAuthenticationMissing
+            | Reason::ClientAssertionInvalid
+            | Reason::ClientCertificateMismatch
+            | Reason::RegistryUnavailable => Self::Client,
+            Reason::RequestObjectMalformed
+            | Reason::RequestObjectAlgorithm
+            | Reason::RequestObjectSignature
+            | Reason::RequestObjectMismatch
+            | Reason::RequestObjectUntimely
+            | Reason::ParameterInvalid
+            | Reason::ParameterConflict => Self::Object,
+            Reason::ProofReplayed
+            | Reason::ClientAssertionReplayed
+            | Reason::ReplayUnavailable
+            | Reason::AuditUnavailable => Self::Replay,
             Reason::UpstreamUnreachable
             | Reason::UpstreamUntrusted
             | Reason::UpstreamProtocol
@@ -244,8 +273,29 @@ impl Account {
         let access = match &route.access {
             Access::Open => "open to everybody",
             Access::Policy(policy) => &*policy.name,
+            Access::Authorization(guard) => {
+                let server = &guard.server;
+                self.note(Stage::Route, "endpoint", json!(guard.endpoint.name()));
+                self.note(Stage::Route, "authorization_server", json!(&*server.name));
+                let names = json!(server.audience);
+                self.note(Stage::Object, "audience, one of", names);
+                self.note(Stage::Object, "now", time(now));
+                "none: an authorization server is behind"
+            }
         };
         self.note(Stage::Route, "policy", json!(access));
+        if let Some(client) = &trail.client {
+            self.note(Stage::Client, "client_id", json!(&*client.id));
+            self.note(Stage::Client, "organisation", json!(client.organisation));
+            let method = match client.authentication {
+                Authentication::PrivateKeyJwt => "private_key_jwt",
+                Authentication::Tls => "tls_client_auth",
+                Authentication::SelfSignedTls => "self_signed_tls_client_auth",
+            };
+            self.note(Stage::Client, "authenticates by", json!(method));
+            let uris = json!(client.redirect_uris);
+            self.note(Stage::Object, "redirect_uri, one of", uris);
+        }
         if let Some(shadow) = &trail.shadow {
             let said = shadow.map_or("authorized", |reason| reason.spec().code);
             self.note(Stage::Route, "shadow_policy says", json!(said));

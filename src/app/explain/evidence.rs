@@ -12,11 +12,14 @@ use crate::cli::Explain;
 use crate::clock;
 use crate::config::Checked;
 use crate::listener;
+use crate::pdp::authorization::Client;
+use crate::pdp::policy::Algorithm;
 use crate::pdp::token::KeyGeneration;
 use crate::pdp::{
     AccessToken, Introspected, Issuer, KeySet, Peer, Standing, Unavailable, UnixTime,
 };
 use crate::pip;
+use crate::pip::registry;
 use crate::refusal::Reason;
 use crate::tls;
 
@@ -35,6 +38,7 @@ pub(super) struct Evidence {
     keys: Vec<(Option<String>, Vec<u8>, String)>,
     introspection: Option<Vec<u8>>,
     issuers: Vec<pip::Settings>,
+    registry: Option<registry::Settings>,
 }
 
 impl Evidence {
@@ -112,7 +116,42 @@ impl Evidence {
             keys,
             introspection,
             issuers: checked.issuers.clone(),
+            registry: checked.registry.clone(),
         })
+    }
+
+    /// The client of this id, where the registry is a file.
+    pub(super) fn client(
+        &self,
+        issuer: &str,
+        id: &str,
+    ) -> Result<Option<Arc<Client>>, Unavailable> {
+        let unknown = |why: String| unknown(Reason::RegistryUnavailable, why);
+        let Some(settings) = &self.registry else {
+            return Err(unknown("the configuration has no registry".to_owned()));
+        };
+        let registry::Source::File(_, content) = &settings.source else {
+            let why = "the registry is at an address, and nothing is fetched offline: try with source = { file = \"…\" }";
+            return Err(unknown(why.to_owned()));
+        };
+        let (clients, _) = settings.read(content).map_err(unknown)?;
+        Ok(clients.find(issuer, id).cloned())
+    }
+
+    /// The keys of a client that publishes them itself: those of `--keys` that are of every issuer.
+    pub(super) fn client_keys(&self, client: &Client) -> Result<Arc<KeySet>, Unavailable> {
+        let unknown = |why: String| unknown(Reason::RegistryUnavailable, why);
+        let given = self.keys.iter().find(|(of, ..)| of.is_none());
+        let Some((_, text, path)) = given else {
+            return Err(unknown(format!(
+                "the keys of client {} are elsewhere: give --keys FILE",
+                client.id
+            )));
+        };
+        let algorithms = [Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa];
+        KeySet::parse(text, KeyGeneration(0), &algorithms)
+            .map(|(keys, _)| Arc::new(keys))
+            .map_err(|why| unknown(format!("{path}: {why}")))
     }
 
     /// The keys of an issuer: of the arguments, of its file, or of its snapshot.

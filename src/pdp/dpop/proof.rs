@@ -252,11 +252,19 @@ impl Proven {
 }
 
 /// SHA-256 over the thumbprint of a proof's key and the digest of its `jti`: of one size however
-/// long the `jti` (DPOP-23), and no client can use up another's (DPOP-24).
+/// long the `jti` (DPOP-23), and no client can use up another's (DPOP-24). Also of a client
+/// assertion, over more, so that no proof has the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplayKey([u8; 32]);
 
 impl ReplayKey {
+    /// What the single use of a client assertion is remembered under (RFC 7523 s3, `jti`): apart
+    /// from all proofs, and no client can use up another's.
+    pub(in crate::pdp) fn of_assertion(issuer: &str, client: &str, id: &str) -> Self {
+        let [issuer, client, id] = [issuer, client, id].map(|part| sha256(&[part.as_bytes()]));
+        Self(sha256(&[b"client_assertion", &issuer, &client, &id]))
+    }
+
     /// The 32 bytes, for a store.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

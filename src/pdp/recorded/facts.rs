@@ -506,7 +506,7 @@ pub fn claims_looked_at(snapshot: &Snapshot) -> BTreeSet<Box<str>> {
     }
     for route in snapshot.tables.iter().flat_map(|table| table.routes()) {
         let enforced = match &route.access {
-            Access::Open => None,
+            Access::Open | Access::Authorization(_) => None,
             Access::Policy(policy) => Some(policy),
         };
         for policy in enforced.into_iter().chain(&route.shadow) {

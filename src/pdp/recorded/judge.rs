@@ -129,6 +129,10 @@ fn walk(recorded: &Recorded, snapshot: &Arc<Snapshot>, trail: &mut Trail) -> Jud
     let policy = match &routed.route.access {
         Access::Open => return Judgement::Passes,
         Access::Policy(policy) => Arc::clone(policy),
+        Access::Authorization(_) => {
+            let why = "what a client sends to an authorization server is not recorded";
+            return Judgement::Unknown(why.into());
+        }
     };
     let case = Case {
         recorded,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Ask, Evidence, Pending, Step, Trail};
+use super::{Ask, Evidence, Pending, Step, Trail, Waiting};
 use crate::pdp::authorize;
 use crate::pdp::claims;
 use crate::pdp::content::Content;
@@ -32,9 +32,9 @@ pub(super) struct Case<B> {
 impl<B> Case<B> {
     pub(super) fn ask(self, ask: Ask, evidence: Evidence) -> Step<B> {
         Step::Ask(Box::new(Pending {
-            case: self,
+            route: Arc::clone(&self.routed.route),
             ask,
-            evidence,
+            waiting: Waiting::Token(self, evidence),
         }))
     }
 
@@ -224,7 +224,9 @@ impl<B> Case<B> {
         let Some(proof) = self.sender.proof() else {
             return self.decided(token, now, trail);
         };
+        let rules = &self.policy.proofs;
         let ask = Ask::FirstUse {
+            life: rules.age.saturating_add(rules.ahead),
             key: proof.replay_key(),
             until: proof.until(&self.policy.proofs),
             rule: self.policy.proofs.replay_unavailable,

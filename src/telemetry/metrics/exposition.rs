@@ -35,6 +35,7 @@ impl Collector for Exposition {
         if series.audit.in_use.value() != 0 {
             audit(&mut to, &series.audit, now)?;
         }
+        registries(&mut to, &live(&series.registries), now)?;
         process(&mut to, series)
     }
 }
@@ -288,6 +289,39 @@ fn issuers(to: &mut Writer<'_>, issuers: &[Arc<IssuerMetrics>], now: UnixTime) -
         issuers
             .iter()
             .map(|issuer| ([("issuer", &*issuer.name)], issuer.unknown_keys.value())),
+    )
+}
+
+/// The client registry, and key sets of clients.
+fn registries(to: &mut Writer<'_>, of: &[Arc<IssuerMetrics>], now: UnixTime) -> fmt::Result {
+    if let Some(clients) = of.iter().find(|one| &*one.name == "clients") {
+        let plain = |value: i64| u64::try_from(value).unwrap_or(0);
+        let held = plain(clients.keys.value());
+        to.one("registry_clients", "Registered clients held", None, held)?;
+        if let Some(at) = clients.fetched_at() {
+            let help = "How long ago the registered clients held were fetched";
+            to.one(
+                "registry_age",
+                help,
+                Some(&Unit::Seconds),
+                now.since(at).as_secs(),
+            )?;
+        }
+        let help = "1 if the last fetch of the registry succeeded";
+        to.one(
+            "registry_last_fetch_ok",
+            help,
+            None,
+            plain(clients.last_ok()),
+        )?;
+    }
+    to.counter(
+        "registry_fetches",
+        "Fetches of the registry, and of key sets of its clients, by result",
+        of.iter().flat_map(|one| {
+            one.fetches()
+                .map(|(result, count)| ([("document", &*one.name), ("result", result)], count))
+        }),
     )
 }
 

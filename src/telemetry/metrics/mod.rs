@@ -97,6 +97,18 @@ impl Metrics {
         held_or_made(&self.series.issuers, name, IssuerMetrics::new)
     }
 
+    /// The numbers of the client registry: its clients count as keys do.
+    #[must_use]
+    pub fn registry(&self) -> Arc<IssuerMetrics> {
+        held_or_made(&self.series.registries, "clients", IssuerMetrics::new)
+    }
+
+    /// The numbers of the key sets of clients, all together.
+    #[must_use]
+    pub fn client_keys(&self) -> Arc<IssuerMetrics> {
+        held_or_made(&self.series.registries, "keys", IssuerMetrics::new)
+    }
+
     /// The numbers of introspection of an issuer, by its name in the configuration.
     #[must_use]
     pub fn introspection(&self, issuer: &str) -> Arc<IntrospectionMetrics> {
@@ -250,6 +262,8 @@ struct Series {
     upstreams: Mutex<BTreeMap<ServerName, Weak<UpstreamMetrics>>>,
     issuers: Named<IssuerMetrics>,
     introspections: Named<IntrospectionMetrics>,
+    /// Of the documents of clients and of their keys.
+    registries: Named<IssuerMetrics>,
     answer_cache: AnswerCacheMetrics,
     replay: Arc<ReplayMetrics>,
     token_cache: TokenCacheMetrics,
