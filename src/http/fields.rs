@@ -147,9 +147,11 @@ impl FieldRules {
             Access::Policy(policy) => policy.require_headers.clone(),
         };
         let mut rules = Self::new(&route.forward, judged);
-        if matches!(route.access, Access::Authorization(_)) {
+        let strip = &route.forward.strip;
+        let stripped = strip.iter().any(|name| name.eq_ignore_ascii_case("dpop"));
+        if matches!(route.access, Access::Authorization(_)) && !stripped {
             // There the proof is for the server behind, which binds the token to its key
-            // (RFC 9449 s5, s10.1).
+            // (RFC 9449 s5, s10.1); unless the operator says that it goes no further.
             for patterns in &mut rules.by_first {
                 patterns.retain(|pattern| pattern.prefix || *pattern.name != *b"dpop");
             }

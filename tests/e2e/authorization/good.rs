@@ -161,3 +161,42 @@ fn over_http2_and_in_pieces_it_is_the_same() {
     assert_eq!(http2.call(&request).unwrap().status, 200);
     assert_eq!(playing().stage.legacy.only("over h2").body, body);
 }
+
+#[test]
+fn explain_decides_as_the_gate_does() {
+    let stage = &playing().stage;
+    let good = object().sign(&keys().es);
+    let old = object().claim("exp", lab::now() - 1).sign(&keys().es);
+    for (name, request, outcome) in [
+        ("explained", push(&good, &[]), "authorized"),
+        ("explained-old", push(&old, &[]), "request_object_untimely"),
+        (
+            "explained-other",
+            push(&good, &[("state", "x")]),
+            "parameter_conflict",
+        ),
+    ] {
+        let body = stage.path(&format!("{name}.form"));
+        std::fs::write(&body, request.body.as_deref().unwrap()).unwrap();
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["explain", "--json", "--method", "POST", "--config"])
+            .arg(stage.path("portcullis.toml"))
+            .args(["--url", "https://api.bank.test/main/par", "--header"])
+            .arg(format!("content-type: {FORM}"))
+            .arg("--body-file")
+            .arg(&body)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(done.stdout).unwrap();
+        let json: Value = serde_json::from_str(&said)
+            .unwrap_or_else(|_| panic!("{said}{}", String::from_utf8_lossy(&done.stderr)));
+        let decision = &json["decision"];
+        let reason = decision["reason"].as_str().or(decision["outcome"].as_str());
+        assert_eq!(reason, Some(outcome), "{said}");
+        assert_eq!(done.status.code(), Some(i32::from(outcome != "authorized")));
+        assert!(said.contains("TPP Ltd"), "{said}");
+        assert!(!said.contains("eyJ"), "no assertion is shown: {said}");
+        let answer = call(&request.case(name));
+        assert_eq!(answer.status == 200, outcome == "authorized", "{name}");
+    }
+}

@@ -132,3 +132,23 @@ fn a_reload_takes_the_file_as_it_is_then() {
     gate.reload();
     assert_eq!(ask(&stage, &gate).status, 403);
 }
+
+#[test]
+fn check_online_tries_the_registry() {
+    let (stage, registry, config) = stage(json!({"clients": [entry(&json!({}))]}));
+    let path = stage.write(&config);
+    let check = || {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["check", "--online", "--config"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let text = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8(text).unwrap())
+    };
+    let (good, said) = check();
+    assert!(good && said.contains("1 clients"), "{said}");
+    registry.fail("jwks", Fault::Status(500));
+    let (good, said) = check();
+    assert!(!good && said.contains("registry"), "{said}");
+}

@@ -148,3 +148,23 @@ fn keys_come_from_known_places_alone() {
         "{warnings:?}"
     );
 }
+
+#[test]
+fn thousands_of_clients() {
+    let entries: Vec<Value> = (0..5000)
+        .map(|n| {
+            entry(&json!({
+                "client_id": format!("tpp-{n}"), "token_endpoint_auth_method": "tls_client_auth",
+                "jwks": null, "certificate": {"organization_id": format!("PSDGB-FCA-{n}")},
+            }))
+        })
+        .collect();
+    let (clients, warnings) = parse(&entries);
+    assert!(warnings.is_empty());
+    assert_eq!(clients.len(), 5000);
+    let found = clients.find(ISSUER, "tpp-4999").unwrap();
+    assert_eq!(
+        *found.certificate.organization_id,
+        ["PSDGB-FCA-4999".into()]
+    );
+}
