@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::document::At;
 use super::files::Files;
+use super::front;
 use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::server_tls;
@@ -40,6 +41,7 @@ pub(super) fn check(
     now: UnixTime,
     out: &mut Findings,
 ) -> BTreeMap<String, Listener> {
+    let at_file = at;
     let at = at.key("listener");
     if file.listener.is_empty() {
         at.refuse(out, "there is no listener", "add a table [listener.<name>]");
@@ -53,6 +55,7 @@ pub(super) fn check(
         beside(name, raw, &listener, &here, &mut taken, out);
         found.insert(name.clone(), listener);
     }
+    front::agree(file, &at_file, out);
     found
 }
 
@@ -175,6 +178,7 @@ fn one(
             limits,
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
             handshake_timeout,
+            proxy_protocol: front::proxy_protocol(raw, at, out),
         }),
         _ => None,
     };

@@ -11,6 +11,7 @@ mod document;
 mod dpop;
 mod files;
 mod forward;
+mod front;
 mod interner;
 mod introspection;
 mod issuers;

@@ -111,10 +111,10 @@ pub(super) struct Listener {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-unsupported" = "a TLS-terminating proxy in front"))]
     pub(super) behind: Option<Later>,
-    /// PROXY protocol: not in this version.
+    /// Load balancers that send a PROXY protocol header of version 2 in front of TLS. The same for
+    /// all listeners of one address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "the PROXY protocol"))]
-    pub(super) proxy_protocol: Option<Later>,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
     /// Publishes what a client must know to get tokens at `/.well-known/oauth-protected-resource`
     /// (RFC 9728), and says so in challenges. Default true.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +127,14 @@ pub(super) struct Listener {
     /// Bounds.
     #[serde(default)]
     pub(super) limits: Limits,
+}
+
+/// `proxy_protocol`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {
+    /// Networks of TCP peers whose header is taken; they must send one, all others are refused.
+    pub(super) from: Vec<String>,
 }
 
 /// `[listener.<name>.tls]`.

@@ -68,6 +68,7 @@ fn settings(connections: usize, handshake_timeout: Duration, identity: Arc<Ident
         limits: limits(),
         connections,
         handshake_timeout,
+        proxy_protocol: None,
     }
 }
 

@@ -370,6 +370,10 @@ macro_rules! close_reasons {
 close_reasons! {
     /// The listener has as many connections as it may.
     ConnectionLimit = "connection_limit", Local, "Raise connections of the listener, or add replicas.";
+    /// A PROXY protocol header is due on this address, and the TCP peer is none of those that may send it.
+    ProxySourceUnlisted = "proxy_source_unlisted", Request, "Only the load balancers under proxy_protocol.from of the listener may connect to its address.";
+    /// A load balancer sent no PROXY protocol header of version 2, or one that cannot be read.
+    ProxyHeaderInvalid = "proxy_header_invalid", Request, "The load balancer must send one PROXY protocol header of version 2 first (send-proxy-v2 in HAProxy).";
     /// TLS was not done in time.
     HandshakeTimeout = "handshake_timeout", Request, "The client or its network is slow; handshake_timeout is the limit.";
     /// The client broke the handshake off, or spoke no TLS that can be understood.

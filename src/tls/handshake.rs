@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +73,32 @@ pub struct Failed {
     pub detail: String,
 }
 
+/// Both ends of a connection, and when it began.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// Address of the client's end, as far as it is known.
+    pub remote: SocketAddr,
+    /// Address of our end.
+    pub local: SocketAddr,
+    /// Address of the TCP peer: the client's, or that of a load balancer that spoke for it.
+    pub transport: IpAddr,
+    /// When the connection was accepted: bounds of time count from here.
+    pub accepted: Instant,
+}
+
+impl Ends {
+    /// Of a connection with nothing between, accepted now.
+    #[must_use]
+    pub fn direct(remote: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            remote,
+            local,
+            transport: remote.ip(),
+            accepted: Instant::now(),
+        }
+    }
+}
+
 /// The whole handshake: [`greet`], then [`Greeted::secure`].
 ///
 /// # Errors
@@ -85,7 +111,7 @@ pub async fn handshake(
     current: &Arc<Current>,
     now: fn() -> UnixTime,
 ) -> Result<Secured, Failed> {
-    greet(stream, remote, local, directory)
+    greet(stream, Ends::direct(remote, local), directory)
         .await?
         .secure(current, now)
         .await
@@ -95,8 +121,7 @@ pub async fn handshake(
 pub struct Greeted {
     start: StartHandshake<TcpStream>,
     tls: Arc<ServerTls>,
-    remote: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     timeout: Duration,
     deadline: Instant,
 }
@@ -105,7 +130,7 @@ impl fmt::Debug for Greeted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Greeted")
             .field("tls", &self.tls)
-            .field("remote", &self.remote)
+            .field("remote", &self.ends.remote)
             .finish_non_exhaustive()
     }
 }
@@ -116,11 +141,10 @@ impl fmt::Debug for Greeted {
 /// No `ClientHello` came in time, it cannot be read, or its name is of no listener.
 pub async fn greet(
     stream: TcpStream,
-    remote: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     directory: &Directory,
 ) -> Result<Greeted, Failed> {
-    let begin = Instant::now();
+    let begin = ends.accepted;
     let failed = |reason, detail| Failed {
         reason,
         listener: None,
@@ -156,8 +180,7 @@ pub async fn greet(
         (Some(entry), _) => Ok(Greeted {
             start,
             tls: Arc::clone(&entry.tls),
-            remote,
-            local,
+            ends,
             timeout: entry.handshake_timeout,
             deadline: begin + entry.handshake_timeout,
         }),
@@ -189,8 +212,7 @@ impl Greeted {
         let Self {
             start,
             tls,
-            remote,
-            local,
+            ends,
             timeout,
             deadline,
         } = self;
@@ -212,7 +234,7 @@ impl Greeted {
                 return Err(failed(CloseReason::HandshakeTimeout, detail));
             }
         };
-        match examine(&stream, &tls, remote, local, current, now()) {
+        match examine(&stream, &tls, ends, current, now()) {
             Ok((peer, trust, protocol, resumed)) => Ok(Secured {
                 stream,
                 peer,
@@ -235,8 +257,7 @@ type Examined = (Arc<Peer>, ConnectionTrust, Alpn, bool);
 fn examine(
     stream: &TlsStream<TcpStream>,
     tls: &ServerTls,
-    remote: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     current: &Arc<Current>,
     now: UnixTime,
 ) -> Result<Examined, (CloseReason, String)> {
@@ -265,8 +286,8 @@ fn examine(
     };
     let listener = Arc::clone(tls.listener());
     let peer = Arc::new(Peer {
-        remote,
-        local,
+        remote: ends.remote,
+        local: ends.local,
         listener,
         certificate,
     });

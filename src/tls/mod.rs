@@ -70,6 +70,6 @@ mod verifier;
 pub use certificate::read as read_certificate;
 pub use current::{ConnectionTrust, Current};
 pub use directory::{Directory, DirectoryEntry};
-pub use handshake::{Alpn, Failed, Greeted, Secured, greet, handshake};
+pub use handshake::{Alpn, Ends, Failed, Greeted, Secured, greet, handshake};
 pub use provider::provider;
 pub use server::ServerTls;
