@@ -23,6 +23,7 @@ mod bench;
 mod check;
 mod dpop;
 mod forward;
+mod front;
 mod introspection;
 mod keys;
 mod limits;

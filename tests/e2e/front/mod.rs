@@ -1,0 +1,4 @@
+//! What stands in front of the gate: load balancers that name their clients, and proxies that end
+//! TLS.
+
+mod proxy_protocol;
