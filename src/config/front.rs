@@ -8,10 +8,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::document::At;
+use super::files::Files;
 use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::values;
 use crate::listener::ProxyProtocol;
+use crate::pdp::UnixTime;
+use crate::pdp::client_cert::Form;
+use crate::tls::trust::{Authorities, CrlRule};
+use crate::tls::{Behind, ProxyCertificate};
 
 /// `proxy_protocol` of a listener; `None` where there is none, or a problem was found.
 pub(super) fn proxy_protocol(
@@ -29,6 +34,102 @@ pub(super) fn proxy_protocol(
         }
     }
     Some(Arc::new(ProxyProtocol { from }))
+}
+
+/// `behind` of a listener; `None` where there is none, or a problem was found.
+pub(super) fn behind(
+    raw: &raw::Listener,
+    at: &At,
+    (files, now): (&mut Files, UnixTime),
+    out: &mut Findings,
+) -> Option<Behind> {
+    let written = raw.behind.as_ref()?;
+    let at = at.key("behind");
+    let proxies = networks(&at.key("proxies"), &written.proxies, out);
+    if raw.tls.client_certificate == Some(raw::ClientCertificate::None) {
+        at.refuse_key(
+            out,
+            "the certificates that proxies pass on are judged by client_trust of the listener, which client_certificate = \"none\" turns off",
+            "write client_certificate = \"optional\" and the authorities of your clients, or remove `behind`",
+        );
+    }
+    let proxy_certificate = match &written.proxy_certificate {
+        Some(rule) => Some(proxy_certificate(
+            rule,
+            &at.key("proxy_certificate"),
+            (files, now),
+            out,
+        )?),
+        None => {
+            // A certificate is no secret: whoever may write the header is whatever client it likes.
+            for (index, network) in proxies.iter().enumerate() {
+                if network.prefix_len() == 0 {
+                    at.key("proxies").item(index).refuse(
+                        out,
+                        "whoever connects could pass any certificate on, and be that client",
+                        "name the proxies' addresses, and add proxy_certificate",
+                    );
+                }
+            }
+            let text = "whoever can connect from these addresses is any client that it likes: add proxy_certificate";
+            at.report(out, ReportKind::Weaker, text);
+            None
+        }
+    };
+    Some(Behind {
+        proxies,
+        proxy_certificate,
+        form: match written.certificate {
+            raw::CertificateHeader::ClientCert => Form::ClientCert,
+            raw::CertificateHeader::Xfcc => Form::Xfcc,
+            raw::CertificateHeader::Nginx => Form::Nginx,
+        },
+    })
+}
+
+/// The certificate that a proxy presents for itself.
+fn proxy_certificate(
+    raw: &raw::ProxyCertificate,
+    at: &At,
+    (files, now): (&mut Files, UnixTime),
+    out: &mut Findings,
+) -> Option<ProxyCertificate> {
+    let names = values::list(&at.key("san"), &raw.san, out);
+    for (index, name) in names.iter().enumerate() {
+        if name.contains('*') {
+            at.key("san").item(index).refuse(
+                out,
+                format!("{name:?} is a pattern"),
+                "write each name as it stands in the proxy's certificate: they are compared whole",
+            );
+        }
+    }
+    let authorities = files.all(&at.key("ca"), &raw.ca, out);
+    let crls = match &raw.crl {
+        None => Some(Vec::new()),
+        Some(names) => files.all(&at.key("crl"), names, out),
+    };
+    match Authorities::from_pem(&authorities?, &crls?, CrlRule::Refuse, CrlRule::Refuse) {
+        Ok(authorities) => {
+            for note in authorities.notes(now) {
+                at.key("ca").report(out, ReportKind::Material, note);
+            }
+            Some(ProxyCertificate {
+                authorities: Arc::new(authorities),
+                names,
+            })
+        }
+        Err(problems) => {
+            for wrong in problems {
+                at.key("ca").refuse(
+                    out,
+                    wrong,
+                    "give PEM files of the authorities that issue the proxies' certificates, and of the CRLs that they signed",
+                );
+            }
+            None
+        }
+    }
 }
 
 /// Listeners that share an address share its sockets, and what comes first on a connection is read

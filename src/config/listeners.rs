@@ -13,7 +13,7 @@ use super::server_tls;
 use super::values::{self, Address, count, duration, hours, memory, ms, secs, size};
 use crate::pdp::UnixTime;
 use crate::pdp::dpop::Origins;
-use crate::{http, listener};
+use crate::{http, listener, tls};
 
 /// A listener, as far as routes must know it; `settings` is missing where a problem was found.
 #[derive(Debug)]
@@ -166,6 +166,7 @@ fn one(
         (files, now),
         out,
     );
+    let behind = front::behind(raw, at, (files, now), out);
     let settings = match (address, tls) {
         (Some(address), Some(tls)) => Some(listener::Settings {
             name: Arc::clone(&name),
@@ -174,7 +175,7 @@ fn one(
             ports: ports.clone(),
             default: raw.default == Some(true),
             disclose_reasons: raw.disclose_reasons == Some(true),
-            tls,
+            tls: tls::Settings { behind, ..tls },
             limits,
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
             handshake_timeout,

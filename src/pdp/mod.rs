@@ -11,6 +11,7 @@ mod authority;
 pub mod authorize;
 mod binding;
 pub mod claims;
+pub mod client_cert;
 pub mod content;
 pub mod credential;
 pub mod decimal;

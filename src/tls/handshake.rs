@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::current::{ConnectionTrust, Current};
 use super::directory::Directory;
+use super::front::FrontProxy;
 use super::server::ServerTls;
 use super::{certificate, failure};
 use crate::pdp::{Peer, UnixTime};
@@ -43,8 +44,11 @@ pub struct Secured {
     pub stream: TlsStream<TcpStream>,
     /// The other end.
     pub peer: Arc<Peer>,
-    /// The trust in its certificate, to be asked at each request.
+    /// The trust in its certificate, to be asked at each request; of a connection of a proxy in
+    /// front, the trust in that proxy.
     pub trust: ConnectionTrust,
+    /// Of a connection of a proxy in front: whose each request is.
+    pub front: Option<FrontProxy>,
     /// What is spoken above.
     pub protocol: Alpn,
     /// Whether the session goes on from an earlier connection.
@@ -221,13 +225,17 @@ impl Greeted {
             listener: Some(Arc::clone(tls.listener())),
             detail,
         };
-        let accept = start.into_stream(Arc::clone(tls.config())).into_fallible();
+        let (config, told) = match tls.front(ends.transport) {
+            Some((front, _)) => (&front.config, failure::of_proxy as fn(_) -> _),
+            None => (tls.config(), std::convert::identity as fn(_) -> _),
+        };
+        let accept = start.into_stream(Arc::clone(config)).into_fallible();
         let mut stream = match timeout_at(deadline, accept).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
                 linger(stream).await;
                 let (reason, detail) = failure::reason(&error);
-                return Err(failed(reason, detail));
+                return Err(failed(told(reason), detail));
             }
             Err(_elapsed) => {
                 let detail = format!("not done after {} ms", timeout.as_millis());
@@ -235,23 +243,24 @@ impl Greeted {
             }
         };
         match examine(&stream, &tls, ends, current, now()) {
-            Ok((peer, trust, protocol, resumed)) => Ok(Secured {
+            Ok((peer, trust, front, protocol, resumed)) => Ok(Secured {
                 stream,
                 peer,
                 trust,
+                front,
                 protocol,
                 resumed,
             }),
             Err((reason, detail)) => {
                 // The handshake is over, so there is no alert to send but that of the end.
                 close(&mut stream).await;
-                Err(failed(reason, detail))
+                Err(failed(told(reason), detail))
             }
         }
     }
 }
 
-type Examined = (Arc<Peer>, ConnectionTrust, Alpn, bool);
+type Examined = (Arc<Peer>, ConnectionTrust, Option<FrontProxy>, Alpn, bool);
 
 /// What is known of the other end after the handshake.
 fn examine(
@@ -264,16 +273,26 @@ fn examine(
     let (_, connection) = stream.get_ref();
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     let presented = connection.peer_certificates().unwrap_or_default();
+    let front = tls.front(ends.transport);
     let certificate = match presented.split_first() {
-        None if tls.demands_certificate() => {
+        None if front.is_none() && tls.demands_certificate() => {
             let detail = "the session began without a certificate".to_owned();
             return Err((CloseReason::ClientCertificateMissing, detail));
         }
-        None => None,
+        None => {
+            if front.is_some() {
+                tls.judge_proxy(ends.transport, None, &[], now)
+                    .map_err(|error| (failure::of_tls(&error), failure::detail(&error)))?;
+            }
+            None
+        }
         Some((leaf, intermediates)) => {
             if resumed {
-                tls.judge(leaf, intermediates, now)
-                    .map_err(|error| (failure::of_tls(&error), failure::detail(&error)))?;
+                let judged = match front {
+                    Some(_) => tls.judge_proxy(ends.transport, Some(leaf), intermediates, now),
+                    None => tls.judge(leaf, intermediates, now),
+                };
+                judged.map_err(|error| (failure::of_tls(&error), failure::detail(&error)))?;
             }
             let read = certificate::read(leaf)
                 .map_err(|detail| (CloseReason::ClientCertificateUntrusted, detail))?;
@@ -284,15 +303,24 @@ fn examine(
         Some(b"h2") => Alpn::Http2,
         _ => Alpn::Http1,
     };
-    let listener = Arc::clone(tls.listener());
-    let peer = Arc::new(Peer {
-        remote: ends.remote,
-        local: ends.local,
-        listener,
-        certificate,
-    });
-    let trust = ConnectionTrust::new(current, tls, &peer, presented, now);
-    Ok((peer, trust, protocol, resumed))
+    let with = |certificate| {
+        Arc::new(Peer {
+            remote: ends.remote,
+            local: ends.local,
+            listener: Arc::clone(tls.listener()),
+            certificate,
+        })
+    };
+    let Some((_, form)) = front else {
+        let peer = with(certificate);
+        let trust = ConnectionTrust::new(current, tls, &peer, presented, now);
+        return Ok((peer, trust, None, protocol, resumed));
+    };
+    // The proxy's own certificate says who may speak for clients. It is no client's.
+    let (proxy, peer) = (with(certificate), with(None));
+    let trust = ConnectionTrust::of_proxy(current, &proxy, ends.transport, presented, now);
+    let front = FrontProxy::new(current, tls, form, &peer);
+    Ok((peer, trust, Some(front), protocol, resumed))
 }
 
 /// Reads until the `ClientHello` is whole. What rustls cannot take comes back with the alert to
