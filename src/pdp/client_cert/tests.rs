@@ -180,7 +180,7 @@ fn xfcc_is_what_the_last_proxy_says_of_its_client() {
         ("x-forwarded-client-cert", mine.as_str()),
     ];
     assert_eq!(
-        super::tests::read(Form::Xfcc, &twice),
+        presented(Form::Xfcc, &headers(&twice)).map_err(|refusal| refusal.reason()),
         Err(Reason::FieldRepeated)
     );
 }
