@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use portcullis::listener::proxy_protocol::{self, Header};
 use portcullis::pdp::authorization::{Clients, Endpoint, Form, Guard, Profile, Server};
+use portcullis::pdp::client_cert::{self, CHAIN, presented};
 use portcullis::pdp::dpop::{
     Expected, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, ReplayRule, Rules, Target,
     TargetUri, single,
@@ -332,6 +334,119 @@ pub fn jwks(data: &[u8]) {
                 .iter()
                 .all(|secret| key.get(secret).is_none())
         }));
+    }
+}
+
+/// Header lines, as a proxy in front might send them.
+pub fn client_cert(data: &[u8]) {
+    let mut headers = http::HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let mut halves = line.splitn(2, |byte| *byte == b':');
+        if let (Some(name), Some(value)) = (halves.next(), halves.next())
+            && let Ok(name) = http::HeaderName::from_bytes(name)
+            && let Ok(value) = http::HeaderValue::from_bytes(value.trim_ascii())
+        {
+            headers.append(name, value);
+        }
+    }
+    for form in [
+        client_cert::Form::ClientCert,
+        client_cert::Form::Xfcc,
+        client_cert::Form::Nginx,
+    ] {
+        let (name, beside) = form.fields();
+        let values: Vec<_> = headers.get_all(&name).iter().collect();
+        match presented(form, &headers) {
+            Ok(None) => {
+                assert!(values.is_empty(), "a header was stepped over");
+                assert!(beside.is_none_or(|beside| !headers.contains_key(beside)));
+            }
+            Ok(Some(told)) => {
+                assert_eq!(values.len(), 1, "one of several was taken");
+                assert!(!told.leaf.is_empty() && told.intermediates.len() < CHAIN);
+                // Another reader finds the same octets in it.
+                let text = STANDARD.encode(&told.leaf);
+                let value = unescaped(values[0].as_bytes());
+                assert!(value.contains(&text), "{value} does not hold {text}");
+                if form == client_cert::Form::ClientCert {
+                    assert_eq!(value, format!(":{text}:"));
+                }
+            }
+            Err(_) => assert!(
+                !values.is_empty() || beside.is_some_and(|beside| headers.contains_key(beside))
+            ),
+        }
+    }
+    // Whatever a client says before: what our proxy appends is what counts, or nothing.
+    let (name, _) = client_cert::Form::Xfcc.fields();
+    if let Some(said) = headers.get(&name) {
+        let ours = b",Hash=00;Cert=\"-----BEGIN%20CERTIFICATE-----%0Ab3Vycw==%0A-----END%20CERTIFICATE-----%0A\"";
+        let value = [said.as_bytes(), ours].concat();
+        let mut appended = http::HeaderMap::new();
+        appended.insert(
+            name,
+            http::HeaderValue::from_bytes(&value).expect("the parts are values"),
+        );
+        if let Ok(told) = presented(client_cert::Form::Xfcc, &appended) {
+            assert_eq!(told.expect("a header is there").leaf, b"ours");
+        }
+    }
+}
+
+/// Percent-decoded, without line ends; for comparisons alone.
+fn unescaped(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value).into_owned();
+    let text = String::from_utf8_lossy(&percent(&text)).into_owned();
+    // A quoted string may escape any of its characters.
+    text.replace(['\r', '\n', '\\'], "")
+}
+
+fn percent(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let pair = text
+            .get(at + 1..at + 3)
+            .filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match (bytes[at], pair) {
+            (b'%', Some(pair)) => {
+                out.push(u8::from_str_radix(pair, 16).expect("two digits"));
+                at += 3;
+            }
+            (byte, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// What comes first on a connection of a load balancer.
+pub fn proxy_protocol(data: &[u8]) {
+    let Ok(header) = proxy_protocol::parse(data) else {
+        return;
+    };
+    assert!(data.starts_with(&proxy_protocol::SIGNATURE) && data.len() <= proxy_protocol::LARGEST);
+    assert_eq!(data[12] >> 4, 2);
+    assert_eq!(
+        usize::from(data[14]) << 8 | usize::from(data[15]),
+        data.len() - 16
+    );
+    // Neither less of it nor more is a header.
+    assert!(proxy_protocol::parse(&data[..data.len() - 1]).is_err());
+    assert!(proxy_protocol::parse(&[data, b"x"].concat()).is_err());
+    if let Header::Client { source, .. } = header {
+        let (address, ports) = match data[13] {
+            0x11 => (data[16..20].to_vec(), 24),
+            _ => (data[16..32].to_vec(), 48),
+        };
+        let told = match source.ip() {
+            std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+            std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        assert_eq!(told, address);
+        assert_eq!(source.port().to_be_bytes(), data[ports..ports + 2]);
     }
 }
 

@@ -164,19 +164,23 @@ impl Shared {
 }
 
 /// What the requests of one connection share.
+#[derive(Clone)]
 pub struct Connection {
     /// What the requests of all threads share.
     pub shared: Arc<Shared>,
     /// This thread's connections to the upstreams.
     pub pool: Rc<Pool>,
-    /// The other end.
+    /// The other end; on the connection of a proxy in front, the one that this request is of.
     pub peer: Arc<Peer>,
+    /// Whether the connection is of the peer alone: it ends with the trust in its certificate. That
+    /// of a proxy in front goes on for its other clients.
+    pub own: bool,
     /// Bounds of the listener.
     pub limits: Limits,
     /// Whether reason codes stand in bodies.
     pub disclose_reasons: bool,
     /// Makes a signal that fires when the process drains: ends a WebSocket.
-    pub drained: Box<dyn Fn() -> upstream::Drained>,
+    pub drained: Rc<dyn Fn() -> upstream::Drained>,
 }
 
 impl fmt::Debug for Connection {
@@ -187,10 +191,11 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Serves one request. `standing` is what the listener's present trust says of the certificate.
+/// Serves one request. `standing` is what the listener's present trust says of the certificate, or
+/// why what a proxy in front says of its client cannot be taken.
 pub async fn serve(
     connection: Rc<Connection>,
-    standing: Option<Standing>,
+    standing: Result<Option<Standing>, Refusal>,
     mut request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     let generation = connection.shared.generation.load_full();
@@ -212,7 +217,10 @@ pub async fn serve(
     let failure = body.failure_handle();
     let no_body = http_body::Body::is_end_stream(&body);
     let whole = body.read_whole();
-    let distrusted = standing.is_some_and(|standing| standing != Standing::Trusted);
+    let distrusted =
+        connection.own && matches!(standing, Ok(Some(standing)) if standing != Standing::Trusted);
+
+    let who = (id, standing.as_ref().ok().copied().flatten());
 
     let (mut trail, mut witness) = (Trail::default(), Witness::new());
     let judged = judge(
@@ -224,7 +232,6 @@ pub async fn serve(
         &mut record,
     )
     .await;
-    let who = (id, standing);
     let judged = audited(&connection, &generation, who, (&trail, witness), judged);
     record.stages.decide = record
         .started
@@ -317,13 +324,14 @@ enum Judged {
 async fn judge(
     connection: &Connection,
     generation: &Generation,
-    standing: Option<Standing>,
+    standing: Result<Option<Standing>, Refusal>,
     (parts, fresh, body): (http::request::Parts, InteractionId, RequestBody),
     (trail, witness): (&mut Trail, &mut Witness),
     record: &mut AccessRecord,
 ) -> Result<Judged, Refusal> {
     let head = RequestHead::new(parts, fresh)?;
     witness.seen = generation.recording.is_some().then(|| Seen::of(&head));
+    let standing = standing?;
     let snapshot = &generation.snapshot;
     // Read before the head is given away; most requests are for something else.
     let document = head

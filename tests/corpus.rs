@@ -64,6 +64,16 @@ fn requests_before_an_authorization_server() {
 }
 
 #[test]
+fn client_certificates() {
+    replay("client_cert", checks::client_cert);
+}
+
+#[test]
+fn proxy_protocol_headers() {
+    replay("proxy_protocol", checks::proxy_protocol);
+}
+
+#[test]
 fn targets() {
     replay("target", checks::target);
 }

@@ -11,10 +11,10 @@ use ::http::{HeaderValue, Request, StatusCode, Version};
 use super::worker::Plane;
 use crate::http::connection::{Params, RawAnswer};
 use crate::listener::{Drain, Live, Permit};
-use crate::pdp::{Peer, Standing};
+use crate::pdp::{Peer, Standing, UnixTime};
 use crate::refusal::Refusal;
 use crate::telemetry::metrics::ListenerMetrics;
-use crate::tls::{Alpn, Secured};
+use crate::tls::{Alpn, FrontProxy, Secured};
 use crate::{clock, http, pipeline};
 
 /// Serves a connection to its end.
@@ -29,6 +29,7 @@ pub(super) async fn connection(
         stream,
         peer,
         trust,
+        front,
         protocol,
         ..
     } = secured;
@@ -45,11 +46,12 @@ pub(super) async fn connection(
         shared: Arc::clone(&plane.shared),
         pool: Rc::clone(&plane.pool),
         peer,
+        own: true,
         limits: settings.limits,
         disclose_reasons: settings.disclose_reasons,
         drained: {
             let (drain, place) = (drain.clone(), Rc::clone(&place));
-            Box::new(move || {
+            Rc::new(move || {
                 let (drain, place) = (drain.clone(), Rc::clone(&place));
                 Box::pin(async move {
                     drain.wait().await;
@@ -64,11 +66,16 @@ pub(super) async fn connection(
     let distrusted = Rc::new(Notify::new());
     let over = Rc::clone(&distrusted);
     let service = move |request: Request<http::body::RequestBody>| {
-        let standing = trust.standing(clock::now());
-        if standing.is_some_and(|standing| standing != Standing::Trusted) {
+        let now = clock::now();
+        let standing = trust.standing(now);
+        let stands = standing.is_none_or(|standing| standing == Standing::Trusted);
+        if !stands {
             distrusted.notify_one();
         }
-        let connection = Rc::clone(&connection);
+        let (connection, standing) = match &front {
+            Some(front) if stands => of_client(&connection, front, request.headers(), now),
+            _ => (Rc::clone(&connection), Ok(standing)),
+        };
         let draining = ends.clone();
         async move {
             let version = request.version();
@@ -91,6 +98,26 @@ pub(super) async fn connection(
     };
     http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service).await;
     drop(place);
+}
+
+/// A request on the connection of a proxy in front, as if it had come on one of its client's own.
+/// What was found for one request is in this value alone, and the next one has its own.
+fn of_client(
+    connection: &Rc<pipeline::Connection>,
+    front: &FrontProxy,
+    headers: &::http::HeaderMap,
+    now: UnixTime,
+) -> (Rc<pipeline::Connection>, Result<Option<Standing>, Refusal>) {
+    let (peer, standing) = match front.client(headers, now) {
+        Ok((peer, standing)) => (peer, Ok(standing)),
+        Err(refusal) => (Arc::clone(&connection.peer), Err(refusal)),
+    };
+    let of_client = pipeline::Connection {
+        peer,
+        own: false,
+        ..pipeline::Connection::clone(connection)
+    };
+    (Rc::new(of_client), standing)
 }
 
 /// A connection among those open, until it is dropped.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::document::At;
 use super::files::Files;
+use super::front;
 use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::server_tls;
 use super::values::{self, Address, count, duration, hours, memory, ms, secs, size};
 use crate::pdp::UnixTime;
 use crate::pdp::dpop::Origins;
-use crate::{http, listener};
+use crate::{http, listener, tls};
 
 /// A listener, as far as routes must know it; `settings` is missing where a problem was found.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(super) fn check(
     now: UnixTime,
     out: &mut Findings,
 ) -> BTreeMap<String, Listener> {
+    let at_file = at;
     let at = at.key("listener");
     if file.listener.is_empty() {
         at.refuse(out, "there is no listener", "add a table [listener.<name>]");
@@ -53,6 +55,7 @@ pub(super) fn check(
         beside(name, raw, &listener, &here, &mut taken, out);
         found.insert(name.clone(), listener);
     }
+    front::agree(file, at_file, out);
     found
 }
 
@@ -163,6 +166,7 @@ fn one(
         (files, now),
         out,
     );
+    let behind = front::behind(raw, at, (files, now), out);
     let settings = match (address, tls) {
         (Some(address), Some(tls)) => Some(listener::Settings {
             name: Arc::clone(&name),
@@ -171,10 +175,11 @@ fn one(
             ports: ports.clone(),
             default: raw.default == Some(true),
             disclose_reasons: raw.disclose_reasons == Some(true),
-            tls,
+            tls: tls::Settings { behind, ..tls },
             limits,
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
             handshake_timeout,
+            proxy_protocol: front::proxy_protocol(raw, at, out),
         }),
         _ => None,
     };

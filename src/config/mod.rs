@@ -14,6 +14,7 @@ mod dpop;
 mod duties;
 mod files;
 mod forward;
+mod front;
 mod interner;
 mod introspection;
 mod issuers;

@@ -1,8 +1,5 @@
 //! The configuration file as it is written: names and types, no meaning. Every key is documented
 //! here and nowhere else; `portcullis schema` prints this for editors.
-//!
-//! Keys that belong to a later version are known, with what they ask for under `x-unsupported`, so
-//! that they are refused by name and not as a typing mistake.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +10,6 @@ pub(super) use super::raw_audit::{Audit, AuditFailure, AuditSubject, AuditSync};
 use super::raw_authorization::{AuthorizationServer, Registry, RouteAuthorization, RouteKind};
 pub(super) use super::raw_policy::{Policy, PolicyRef};
 pub(super) use super::raw_replay::{ReplayStore, ReplayStoreKind, StoreUrl};
-
-/// A key whose meaning this version does not have.
-type Later = serde_json::Value;
 
 /// The main file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -119,14 +113,13 @@ pub(super) struct Listener {
     /// Takes clients that send no server name; else they are refused. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) default: Option<bool>,
-    /// A TLS-terminating proxy in front: not in this version.
+    /// Proxies in front that end TLS and pass the client's certificate on in a header.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "a TLS-terminating proxy in front"))]
-    pub(super) behind: Option<Later>,
-    /// PROXY protocol: not in this version.
+    pub(super) behind: Option<Behind>,
+    /// Load balancers that send a PROXY protocol header of version 2 in front of TLS. The same for
+    /// all listeners of one address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "the PROXY protocol"))]
-    pub(super) proxy_protocol: Option<Later>,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
     /// Publishes what a client must know to get tokens at `/.well-known/oauth-protected-resource`
     /// (RFC 9728), and says so in challenges. Default true.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,6 +132,52 @@ pub(super) struct Listener {
     /// Bounds.
     #[serde(default)]
     pub(super) limits: Limits,
+}
+
+/// `behind`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Behind {
+    /// Networks of TCP peers that are such proxies; all others are clients of their own.
+    pub(super) proxies: Vec<String>,
+    /// The certificate that a proxy presents for itself. Without it the address is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) proxy_certificate: Option<ProxyCertificate>,
+    /// How the proxies write the client's certificate down.
+    pub(super) certificate: CertificateHeader,
+}
+
+/// `proxy_certificate`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyCertificate {
+    /// PEM files of the authorities that issue it; not those of clients.
+    pub(super) ca: Vec<String>,
+    /// Subject alternative names of which it must have one: host names, addresses or URIs.
+    pub(super) san: Vec<String>,
+    /// PEM files of the revocation lists of these authorities. Default: revocation is not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) crl: Option<Vec<String>>,
+}
+
+/// `certificate` of `behind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CertificateHeader {
+    /// `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
+    ClientCert,
+    /// `X-Forwarded-Client-Cert` of Envoy, with `Cert`.
+    Xfcc,
+    /// `X-SSL-Client-Cert` with `$ssl_client_escaped_cert` of nginx.
+    Nginx,
+}
+
+/// `proxy_protocol`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProxyProtocol {
+    /// Networks of TCP peers whose header is taken; they must send one, all others are refused.
+    pub(super) from: Vec<String>,
 }
 
 /// `[listener.<name>.tls]`.

@@ -41,6 +41,7 @@ pub(super) fn check(
         },
         client_trust: client_trust?,
         resumption: raw.resumption != Some(false),
+        behind: None,
     })
 }
 

@@ -17,10 +17,6 @@ struct Shape<'s> {
 
 impl<'s> Shape<'s> {
     fn node(&self, node: &Node, at: &At, schema: &'s Json, out: &mut Findings) {
-        if let Some(feature) = later(schema) {
-            refuse_later(at, feature, out);
-            return;
-        }
         let choices = self.choices(schema);
         if choices.iter().any(|choice| is_anything(choice)) {
             return;
@@ -87,7 +83,6 @@ impl<'s> Shape<'s> {
                 let names: Vec<&str> = known
                     .into_iter()
                     .flatten()
-                    .filter(|(_, schema)| later(schema).is_none())
                     .map(|(name, _)| name.as_str())
                     .collect();
                 let right = match nearest(key, &names) {
@@ -129,19 +124,6 @@ impl<'s> Shape<'s> {
         }
         vec![schema]
     }
-}
-
-/// What a key or value asks for that this version does not have.
-fn later(schema: &Json) -> Option<&str> {
-    schema.get("x-unsupported").and_then(Json::as_str)
-}
-
-fn refuse_later(at: &At, feature: &str, out: &mut Findings) {
-    at.refuse_key(
-        out,
-        format!("{feature} is not supported by this version"),
-        "remove it: a key that does nothing would promise protection that is not there",
-    );
 }
 
 /// `true` in JSON Schema, with or without annotations.
@@ -202,13 +184,7 @@ fn word(text: &str, at: &At, choices: &[&Json], out: &mut Findings) {
     let mut words = Vec::new();
     for choice in choices {
         if let Some(one) = choice.get("const").and_then(Json::as_str) {
-            if let Some(feature) = later(choice).filter(|_| one == text) {
-                refuse_later(at, feature, out);
-                return;
-            }
-            if later(choice).is_none() {
-                words.push(one);
-            }
+            words.push(one);
         } else if let Some(several) = choice.get("enum").and_then(Json::as_array) {
             words.extend(several.iter().filter_map(Json::as_str));
         } else {

@@ -66,7 +66,7 @@ pub(super) fn read(path: &Path, given: Option<Given>, out: &mut Findings) -> Opt
     (included && policies).then_some(source)
 }
 
-/// A file by its schema. A file in which only later keys are refused goes on to be checked.
+/// A file by its schema.
 fn parse<T: DeserializeOwned + JsonSchema>(
     content: &Content,
     out: &mut Findings,

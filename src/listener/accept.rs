@@ -1,21 +1,24 @@
 //! Bind, accept, handshake, and on to whoever serves.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 
+use super::ProxyProtocol;
 use super::drain::Drain;
 use super::log::FailureLog;
 use super::permits::{Live, Nameless, Permit, Serving, Shared};
+use super::proxy_protocol::{self, Header};
 use crate::refusal::CloseReason;
-use crate::tls::{Failed, Secured, greet};
+use crate::tls::{Ends, Failed, Secured, greet};
 
 /// Connections that the kernel holds until they are accepted; it lowers this to `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -151,8 +154,9 @@ where
         let worker = Rc::clone(self);
         let started = Instant::now();
         tokio::task::spawn_local(async move {
+            let remote = Cell::new(remote);
             // Boxed, so that its room is free again while the connection is served.
-            match Box::pin(worker.secure(stream, remote, &serving, nameless)).await {
+            match Box::pin(worker.secure(stream, &remote, &serving, nameless)).await {
                 Ok((secured, live, permit)) => {
                     let listener = Some(&live.settings.name);
                     worker
@@ -161,15 +165,16 @@ where
                     drop(serving);
                     (worker.serve)(secured, live, permit).await;
                 }
-                Err(failed) => worker.refused(remote, &failed),
+                Err(failed) => worker.refused(remote.get(), &failed),
             }
         });
     }
 
+    /// `remote` is the TCP peer, and the client once a load balancer named it.
     async fn secure(
         &self,
-        stream: TcpStream,
-        remote: SocketAddr,
+        mut stream: TcpStream,
+        remote: &Cell<SocketAddr>,
         serving: &Serving,
         nameless: Nameless,
     ) -> Result<(Secured, Arc<Live>, Permit), Failed> {
@@ -184,7 +189,15 @@ where
                 });
             }
         };
-        let greeted = greet(stream, remote, local, &serving.directory).await?;
+        let mut ends = Ends::direct(remote.get(), local);
+        if let Some(settings) = &serving.proxy_protocol {
+            let due = ends.accepted + serving.directory.patience();
+            if let Some(client) = announced(&mut stream, settings, ends.transport, due).await? {
+                remote.set(client);
+                ends.remote = client;
+            }
+        }
+        let greeted = greet(stream, ends, &serving.directory).await?;
         let listener = Arc::clone(greeted.listener());
         let (live, permit) = nameless.named(serving, &listener).ok_or_else(|| {
             limit(
@@ -202,6 +215,36 @@ where
         self.shared
             .over(failed.listener.as_ref(), Err(failed.reason));
         self.log.line(remote, failed);
+    }
+}
+
+/// The client that a load balancer names in front of the `ClientHello`; `None` where it names none.
+async fn announced(
+    stream: &mut TcpStream,
+    settings: &ProxyProtocol,
+    transport: IpAddr,
+    due: tokio::time::Instant,
+) -> Result<Option<SocketAddr>, Failed> {
+    let failed = |reason, detail| Failed {
+        reason,
+        listener: None,
+        detail,
+    };
+    if !settings.lists(transport) {
+        let detail = format!("{transport} is not in proxy_protocol.from");
+        return Err(failed(CloseReason::ProxySourceUnlisted, detail));
+    }
+    match timeout_at(due, proxy_protocol::read(stream)).await {
+        Ok(Ok(Header::Client { source, .. })) => Ok(Some(source)),
+        Ok(Ok(Header::Local | Header::Unspecified)) => Ok(None),
+        Ok(Err(failure)) => {
+            let detail = failure.to_string();
+            Err(failed(CloseReason::ProxyHeaderInvalid, detail))
+        }
+        Err(_elapsed) => {
+            let detail = "no whole PROXY protocol header came".to_owned();
+            Err(failed(CloseReason::HandshakeTimeout, detail))
+        }
     }
 }
 

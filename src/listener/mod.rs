@@ -8,12 +8,14 @@ mod accept;
 mod drain;
 mod log;
 mod permits;
+pub mod proxy_protocol;
 #[cfg(test)]
 mod tests;
 
 pub use accept::{accept_loop, bind};
 pub use drain::{Drain, Open};
 pub use permits::{Handshakes, Live, Permit, Serving, Shared};
+pub use proxy_protocol::Settings as ProxyProtocol;
 
 /// One listener. Several may share an address: the TLS server name chooses.
 #[derive(Debug, Clone)]
@@ -36,6 +38,9 @@ pub struct Settings {
     pub limits: crate::http::Limits,
     /// Connections at once.
     pub connections: usize,
-    /// For the whole TLS handshake.
+    /// For the whole TLS handshake, a PROXY protocol header in front included.
     pub handshake_timeout: Duration,
+    /// Whose PROXY protocol headers are taken; `None` where none may come. The same for all listeners
+    /// of an address.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
 }

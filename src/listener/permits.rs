@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::Settings;
 use super::drain::{Drain, Open};
+use super::{ProxyProtocol, Settings};
 use crate::pdp::UnixTime;
 use crate::refusal::CloseReason;
 use crate::tls::{Current, Directory, DirectoryEntry, ServerTls};
@@ -73,6 +73,8 @@ pub struct Serving {
     live: HashMap<Arc<str>, Arc<Live>>,
     /// Bound of connections that have not named their listener.
     nameless: usize,
+    /// Whether a PROXY protocol header comes first, and from whom.
+    pub(super) proxy_protocol: Option<Arc<ProxyProtocol>>,
 }
 
 impl Serving {
@@ -84,6 +86,9 @@ impl Serving {
         let nameless = listeners.iter().fold(0_usize, |sum, (live, _)| {
             sum.saturating_add(live.settings.connections)
         });
+        let proxy_protocol = listeners
+            .iter()
+            .find_map(|(live, _)| live.settings.proxy_protocol.clone());
         let live = listeners
             .iter()
             .map(|(live, _)| (Arc::clone(&live.settings.name), Arc::clone(live)))
@@ -101,6 +106,7 @@ impl Serving {
             directory: Directory::new(entries),
             live,
             nameless,
+            proxy_protocol,
         }
     }
 }

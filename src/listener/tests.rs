@@ -64,10 +64,12 @@ fn settings(connections: usize, handshake_timeout: Duration, identity: Arc<Ident
             client_certificate: tls::ClientCertificate::None,
             client_trust: tls::ClientTrust::Any,
             resumption: true,
+            behind: None,
         },
         limits: limits(),
         connections,
         handshake_timeout,
+        proxy_protocol: None,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod authorization;
 pub mod authorize;
 mod binding;
 pub mod claims;
+pub mod client_cert;
 pub mod content;
 pub mod credential;
 pub mod decimal;

@@ -312,7 +312,8 @@ impl Pip {
                 rule,
             } => {
                 let times = (*until, now);
-                let first = self.first_use(*key.as_bytes(), times, *life, *rule).await?;
+                // Boxed: else every request's future would carry the whole talk with the store.
+                let first = Box::pin(self.first_use(*key.as_bytes(), times, *life, *rule)).await?;
                 Ok(Answer::FirstUse(first))
             }
             Ask::Introspect {

@@ -123,6 +123,9 @@ reasons! {
     /// A field that must come once came more often.
     FieldRepeated = "field_repeated", 400, NoChallenge, Request, "invalid_request",
         "A header field that must come once was repeated.", "The client must send the field once.";
+    /// The proxy in front passed on a client certificate that cannot be read.
+    ClientCertMalformed = "client_cert_malformed", 400, NoChallenge, Request, "invalid_request",
+        "The forwarded client certificate is malformed.", "The front proxy must send the header in the form of behind.certificate of the listener, and leave it out where there is no certificate.";
     /// A header that the policy asks for is missing.
     HeaderRequired = "header_required", 400, NoChallenge, Request, "invalid_request",
         "A required header field is missing.", "The client must send the headers under require_headers of the policy.";
@@ -434,6 +437,12 @@ macro_rules! close_reasons {
 close_reasons! {
     /// The listener has as many connections as it may.
     ConnectionLimit = "connection_limit", Local, "Raise connections of the listener, or add replicas.";
+    /// A PROXY protocol header is due on this address, and the TCP peer is none of those that may send it.
+    ProxySourceUnlisted = "proxy_source_unlisted", Request, "Only the load balancers under proxy_protocol.from of the listener may connect to its address.";
+    /// A load balancer sent no PROXY protocol header of version 2, or one that cannot be read.
+    ProxyHeaderInvalid = "proxy_header_invalid", Request, "The load balancer must send one PROXY protocol header of version 2 first (send-proxy-v2 in HAProxy).";
+    /// A proxy in front did not prove to be one.
+    ProxyCertificateUnfit = "proxy_certificate_unfit", Credential, "A connection from an address under behind.proxies must present a certificate for client authentication of proxy_certificate.ca, in its dates, with one of proxy_certificate.san.";
     /// TLS was not done in time.
     HandshakeTimeout = "handshake_timeout", Request, "The client or its network is slow; handshake_timeout is the limit.";
     /// The client broke the handshake off, or spoke no TLS that can be understood.

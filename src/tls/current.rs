@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,7 +49,7 @@ impl Current {
         self.by_listener.load().get(listener).cloned()
     }
 
-    fn version(&self) -> u64 {
+    pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 }
@@ -101,6 +101,8 @@ fn by_name(
 pub struct ConnectionTrust {
     current: Arc<Current>,
     peer: Arc<Peer>,
+    /// The TCP peer, where the certificate is that of a proxy in front: another trust judges it.
+    proxy: Option<IpAddr>,
     /// What the client presented beside the leaf.
     intermediates: Box<[CertificateDer<'static>]>,
     /// Moments at which the dates of the presented certificates change something.
@@ -128,27 +130,9 @@ impl ConnectionTrust {
         presented: &[CertificateDer<'static>],
         now: UnixTime,
     ) -> Self {
-        let dates = presented
-            .iter()
-            .filter_map(|der| certificate::dates(der))
-            .flat_map(|(not_before, not_after)| [not_before, after(not_after)])
-            .collect();
-        let trust = Self {
-            current: Arc::clone(current),
-            peer: Arc::clone(peer),
-            intermediates: presented.iter().skip(1).cloned().collect(),
-            dates,
-            judged: Cell::new(Judged {
-                // Below every version: the first request compares the generation, which may
-                // have changed during the handshake.
-                version: 0,
-                generation: Some(tls.generation()),
-                from: now,
-                until: now,
-                standing: None,
-            }),
-        };
+        let trust = Self::build(current, peer, presented, None, now);
         trust.judged.set(Judged {
+            generation: Some(tls.generation()),
             until: trust.until(Some(tls), now),
             standing: trust
                 .in_dates(now)
@@ -156,6 +140,60 @@ impl ConnectionTrust {
             ..trust.judged.get()
         });
         trust
+    }
+
+    /// The trust in a connection of a proxy in front; `peer` has the proxy's certificate, if it has
+    /// one, and is nobody's but ours.
+    pub(super) fn of_proxy(
+        current: &Arc<Current>,
+        peer: &Arc<Peer>,
+        transport: IpAddr,
+        presented: &[CertificateDer<'static>],
+        now: UnixTime,
+    ) -> Self {
+        Self::build(current, peer, presented, Some(transport), now)
+    }
+
+    /// The trust in a certificate that a proxy in front passed on: what a connection of the client's
+    /// own would have.
+    pub(super) fn of_header(
+        current: &Arc<Current>,
+        peer: &Arc<Peer>,
+        presented: &[CertificateDer<'static>],
+        now: UnixTime,
+    ) -> Self {
+        Self::build(current, peer, presented, None, now)
+    }
+
+    /// Nothing judged yet: the first request does.
+    fn build(
+        current: &Arc<Current>,
+        peer: &Arc<Peer>,
+        presented: &[CertificateDer<'static>],
+        proxy: Option<IpAddr>,
+        now: UnixTime,
+    ) -> Self {
+        let dates = presented
+            .iter()
+            .filter_map(|der| certificate::dates(der))
+            .flat_map(|(not_before, not_after)| [not_before, after(not_after)])
+            .collect();
+        Self {
+            current: Arc::clone(current),
+            peer: Arc::clone(peer),
+            proxy,
+            intermediates: presented.iter().skip(1).cloned().collect(),
+            dates,
+            judged: Cell::new(Judged {
+                // Below every version: the first request compares the generation, which may
+                // have changed during the handshake.
+                version: 0,
+                generation: None,
+                from: now,
+                until: now,
+                standing: None,
+            }),
+        }
     }
 
     /// What the listener's present trust says of the connection's certificate.
@@ -191,6 +229,9 @@ impl ConnectionTrust {
     }
 
     fn judge(&self, tls: Option<&ServerTls>, now: UnixTime) -> Option<Standing> {
+        if let Some(transport) = self.proxy {
+            return Some(self.judge_proxy(transport, tls, now));
+        }
         let Some(certificate) = &self.peer.certificate else {
             return tls
                 .is_none_or(ServerTls::demands_certificate)
@@ -209,6 +250,22 @@ impl ConnectionTrust {
         })
     }
 
+    /// What is said of a proxy in front, with a certificate or without.
+    fn judge_proxy(&self, transport: IpAddr, tls: Option<&ServerTls>, now: UnixTime) -> Standing {
+        let Some(tls) = tls else {
+            return Standing::Untrusted;
+        };
+        if let Some(outside) = self.in_dates(now) {
+            return outside;
+        }
+        let leaf = self.peer.certificate.as_ref();
+        let leaf = leaf.map(|certificate| CertificateDer::from(certificate.der.as_ref()));
+        match tls.judge_proxy(transport, leaf.as_ref(), &self.intermediates, now) {
+            Ok(()) => Standing::Trusted,
+            Err(error) => failure::standing(&error),
+        }
+    }
+
     /// `Expired` if the leaf is outside its dates, whatever the trust.
     fn in_dates(&self, now: UnixTime) -> Option<Standing> {
         let certificate = self.peer.certificate.as_ref()?;
@@ -221,7 +278,10 @@ impl ConnectionTrust {
             .iter()
             .copied()
             .filter(|date| *date > now)
-            .chain(tls.and_then(|tls| tls.next_boundary(now)))
+            .chain(tls.and_then(|tls| match self.proxy {
+                Some(_) => tls.next_proxy_boundary(now),
+                None => tls.next_boundary(now),
+            }))
             .min()
             .unwrap_or(UnixTime::from_secs(u64::MAX))
     }

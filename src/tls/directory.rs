@@ -75,8 +75,9 @@ impl Directory {
         }
     }
 
-    /// How long the `ClientHello` may take.
-    pub(super) const fn patience(&self) -> Duration {
+    /// How long the `ClientHello` may take, with all that comes before it.
+    #[must_use]
+    pub const fn patience(&self) -> Duration {
         self.patience
     }
 

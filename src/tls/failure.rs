@@ -50,6 +50,18 @@ fn of_certificate(error: &CertificateError) -> CloseReason {
     }
 }
 
+/// The same of a proxy in front: its certificate is not judged by what the rows of clients speak of.
+pub(super) const fn of_proxy(reason: CloseReason) -> CloseReason {
+    match reason {
+        CloseReason::ClientCertificateMissing
+        | CloseReason::ClientCertificateUntrusted
+        | CloseReason::ClientCertificateExpired
+        | CloseReason::ClientCertificateRevoked
+        | CloseReason::RevocationUnknown => CloseReason::ProxyCertificateUnfit,
+        other => other,
+    }
+}
+
 /// The standing of a certificate that did not verify.
 pub(super) fn standing(error: &Error) -> Standing {
     match of_tls(error) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::current::{ConnectionTrust, Current};
 use super::directory::Directory;
+use super::front::FrontProxy;
 use super::server::ServerTls;
 use super::{certificate, failure};
 use crate::pdp::{Peer, UnixTime};
@@ -43,8 +44,11 @@ pub struct Secured {
     pub stream: TlsStream<TcpStream>,
     /// The other end.
     pub peer: Arc<Peer>,
-    /// The trust in its certificate, to be asked at each request.
+    /// The trust in its certificate, to be asked at each request; of a connection of a proxy in
+    /// front, the trust in that proxy.
     pub trust: ConnectionTrust,
+    /// Of a connection of a proxy in front: whose each request is.
+    pub front: Option<FrontProxy>,
     /// What is spoken above.
     pub protocol: Alpn,
     /// Whether the session goes on from an earlier connection.
@@ -73,6 +77,32 @@ pub struct Failed {
     pub detail: String,
 }
 
+/// Both ends of a connection, and when it began.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// Address of the client's end, as far as it is known.
+    pub remote: SocketAddr,
+    /// Address of our end.
+    pub local: SocketAddr,
+    /// Address of the TCP peer: the client's, or that of a load balancer that spoke for it.
+    pub transport: IpAddr,
+    /// When the connection was accepted: bounds of time count from here.
+    pub accepted: Instant,
+}
+
+impl Ends {
+    /// Of a connection with nothing between, accepted now.
+    #[must_use]
+    pub fn direct(remote: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            remote,
+            local,
+            transport: remote.ip(),
+            accepted: Instant::now(),
+        }
+    }
+}
+
 /// The whole handshake: [`greet`], then [`Greeted::secure`].
 ///
 /// # Errors
@@ -85,7 +115,7 @@ pub async fn handshake(
     current: &Arc<Current>,
     now: fn() -> UnixTime,
 ) -> Result<Secured, Failed> {
-    greet(stream, remote, local, directory)
+    greet(stream, Ends::direct(remote, local), directory)
         .await?
         .secure(current, now)
         .await
@@ -95,8 +125,7 @@ pub async fn handshake(
 pub struct Greeted {
     start: StartHandshake<TcpStream>,
     tls: Arc<ServerTls>,
-    remote: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     timeout: Duration,
     deadline: Instant,
 }
@@ -105,7 +134,7 @@ impl fmt::Debug for Greeted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Greeted")
             .field("tls", &self.tls)
-            .field("remote", &self.remote)
+            .field("remote", &self.ends.remote)
             .finish_non_exhaustive()
     }
 }
@@ -116,11 +145,10 @@ impl fmt::Debug for Greeted {
 /// No `ClientHello` came in time, it cannot be read, or its name is of no listener.
 pub async fn greet(
     stream: TcpStream,
-    remote: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     directory: &Directory,
 ) -> Result<Greeted, Failed> {
-    let begin = Instant::now();
+    let begin = ends.accepted;
     let failed = |reason, detail| Failed {
         reason,
         listener: None,
@@ -156,8 +184,7 @@ pub async fn greet(
         (Some(entry), _) => Ok(Greeted {
             start,
             tls: Arc::clone(&entry.tls),
-            remote,
-            local,
+            ends,
             timeout: entry.handshake_timeout,
             deadline: begin + entry.handshake_timeout,
         }),
@@ -189,8 +216,7 @@ impl Greeted {
         let Self {
             start,
             tls,
-            remote,
-            local,
+            ends,
             timeout,
             deadline,
         } = self;
@@ -199,60 +225,74 @@ impl Greeted {
             listener: Some(Arc::clone(tls.listener())),
             detail,
         };
-        let accept = start.into_stream(Arc::clone(tls.config())).into_fallible();
+        let (config, told) = match tls.front(ends.transport) {
+            Some((front, _)) => (&front.config, failure::of_proxy as fn(_) -> _),
+            None => (tls.config(), std::convert::identity as fn(_) -> _),
+        };
+        let accept = start.into_stream(Arc::clone(config)).into_fallible();
         let mut stream = match timeout_at(deadline, accept).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
                 linger(stream).await;
                 let (reason, detail) = failure::reason(&error);
-                return Err(failed(reason, detail));
+                return Err(failed(told(reason), detail));
             }
             Err(_elapsed) => {
                 let detail = format!("not done after {} ms", timeout.as_millis());
                 return Err(failed(CloseReason::HandshakeTimeout, detail));
             }
         };
-        match examine(&stream, &tls, remote, local, current, now()) {
-            Ok((peer, trust, protocol, resumed)) => Ok(Secured {
+        match examine(&stream, &tls, ends, current, now()) {
+            Ok((peer, trust, front, protocol, resumed)) => Ok(Secured {
                 stream,
                 peer,
                 trust,
+                front,
                 protocol,
                 resumed,
             }),
             Err((reason, detail)) => {
                 // The handshake is over, so there is no alert to send but that of the end.
                 close(&mut stream).await;
-                Err(failed(reason, detail))
+                Err(failed(told(reason), detail))
             }
         }
     }
 }
 
-type Examined = (Arc<Peer>, ConnectionTrust, Alpn, bool);
+type Examined = (Arc<Peer>, ConnectionTrust, Option<FrontProxy>, Alpn, bool);
 
 /// What is known of the other end after the handshake.
 fn examine(
     stream: &TlsStream<TcpStream>,
     tls: &ServerTls,
-    remote: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     current: &Arc<Current>,
     now: UnixTime,
 ) -> Result<Examined, (CloseReason, String)> {
     let (_, connection) = stream.get_ref();
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     let presented = connection.peer_certificates().unwrap_or_default();
+    let front = tls.front(ends.transport);
     let certificate = match presented.split_first() {
-        None if tls.demands_certificate() => {
+        None if front.is_none() && tls.demands_certificate() => {
             let detail = "the session began without a certificate".to_owned();
             return Err((CloseReason::ClientCertificateMissing, detail));
         }
-        None => None,
+        None => {
+            if front.is_some() {
+                tls.judge_proxy(ends.transport, None, &[], now)
+                    .map_err(|error| (failure::of_tls(&error), failure::detail(&error)))?;
+            }
+            None
+        }
         Some((leaf, intermediates)) => {
             if resumed {
-                tls.judge(leaf, intermediates, now)
-                    .map_err(|error| (failure::of_tls(&error), failure::detail(&error)))?;
+                let judged = match front {
+                    Some(_) => tls.judge_proxy(ends.transport, Some(leaf), intermediates, now),
+                    None => tls.judge(leaf, intermediates, now),
+                };
+                judged.map_err(|error| (failure::of_tls(&error), failure::detail(&error)))?;
             }
             let read = certificate::read(leaf)
                 .map_err(|detail| (CloseReason::ClientCertificateUntrusted, detail))?;
@@ -263,15 +303,24 @@ fn examine(
         Some(b"h2") => Alpn::Http2,
         _ => Alpn::Http1,
     };
-    let listener = Arc::clone(tls.listener());
-    let peer = Arc::new(Peer {
-        remote,
-        local,
-        listener,
-        certificate,
-    });
-    let trust = ConnectionTrust::new(current, tls, &peer, presented, now);
-    Ok((peer, trust, protocol, resumed))
+    let with = |certificate| {
+        Arc::new(Peer {
+            remote: ends.remote,
+            local: ends.local,
+            listener: Arc::clone(tls.listener()),
+            certificate,
+        })
+    };
+    let Some((_, form)) = front else {
+        let peer = with(certificate);
+        let trust = ConnectionTrust::new(current, tls, &peer, presented, now);
+        return Ok((peer, trust, None, protocol, resumed));
+    };
+    // The proxy's own certificate says who may speak for clients. It is no client's.
+    let (proxy, peer) = (with(certificate), with(None));
+    let trust = ConnectionTrust::of_proxy(current, &proxy, ends.transport, presented, now);
+    let front = FrontProxy::new(current, tls, form, &peer);
+    Ok((peer, trust, Some(front), protocol, resumed))
 }
 
 /// Reads until the `ClientHello` is whole. What rustls cannot take comes back with the alert to

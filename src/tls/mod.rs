@@ -18,6 +18,8 @@ pub struct Settings {
     pub client_trust: ClientTrust,
     /// Whether sessions resume. Tickets belong to this listener and this generation of its trust.
     pub resumption: bool,
+    /// Proxies in front that end TLS and pass certificates on.
+    pub behind: Option<Behind>,
 }
 
 /// Versions and suites: TLS-03 to TLS-06.
@@ -53,6 +55,7 @@ mod certificate;
 mod current;
 mod directory;
 mod failure;
+mod front;
 mod handshake;
 pub mod identity;
 mod name;
@@ -71,6 +74,7 @@ pub use certificate::read as read_certificate;
 pub use current::presented;
 pub use current::{ConnectionTrust, Current};
 pub use directory::{Directory, DirectoryEntry};
-pub use handshake::{Alpn, Failed, Greeted, Secured, greet, handshake};
+pub use front::{Behind, FrontProxy, ProxyCertificate};
+pub use handshake::{Alpn, Ends, Failed, Greeted, Secured, greet, handshake};
 pub use provider::provider;
 pub use server::ServerTls;

@@ -1,6 +1,7 @@
 //! TLS of one listener, ready for connections.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,9 +11,11 @@ use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
 use rustls::sign::SingleCertAndKey;
 use rustls::{Error, ServerConfig};
 
+use super::front::FrontTls;
 use super::verifier::ClientVerifier;
 use super::{ClientCertificate, ClientTrust, Profile, Settings, provider};
 use crate::pdp::UnixTime;
+use crate::pdp::client_cert::Form;
 
 /// Sessions remembered for TLS 1.2 clients that cannot hold tickets.
 const SESSIONS: usize = 1024;
@@ -29,11 +32,13 @@ pub struct ServerTls {
     config: Arc<ServerConfig>,
     /// `None` where clients are not asked for certificates.
     verifier: Option<Arc<ClientVerifier>>,
+    /// For connections of the proxies in front.
+    front: Option<FrontTls>,
 }
 
 impl ServerTls {
     /// Builds it. Gives back `previous`, with its sessions and generation, only if listener,
-    /// `client_certificate`, trust, profile, resumption and identity are all the same.
+    /// `client_certificate`, trust, profile, resumption, `behind` and identity are all the same.
     ///
     /// # Errors
     /// What cannot be: profile `fapi1` without an RSA certificate, a failing random source.
@@ -61,11 +66,23 @@ impl ServerTls {
                 mandatory,
             ))
         });
+        let front = match &settings.behind {
+            None => None,
+            Some(behind) => {
+                let verifier = behind.proxy_certificate.as_ref();
+                let verifier = verifier.map(|rule| Arc::new(ClientVerifier::of_proxy(rule)));
+                Some(FrontTls {
+                    config: Arc::new(config(settings, verifier.as_ref())?),
+                    verifier,
+                })
+            }
+        };
         Ok(Arc::new(Self {
             generation: next_generation(),
             config: Arc::new(config(settings, verifier.as_ref())?),
             settings: settings.clone(),
             verifier,
+            front,
         }))
     }
 
@@ -113,6 +130,47 @@ impl ServerTls {
         }
     }
 
+    /// For connections from this address, if it is that of a proxy in front; and how that writes
+    /// certificates down.
+    pub(super) fn front(&self, transport: IpAddr) -> Option<(&FrontTls, Form)> {
+        let behind = self.settings.behind.as_ref()?;
+        let front = self.front.as_ref().filter(|_| behind.lists(transport))?;
+        Some((front, behind.form))
+    }
+
+    /// Judges a connection of a proxy in front: by its address, and by its certificate where that is
+    /// asked for.
+    pub(super) fn judge_proxy(
+        &self,
+        transport: IpAddr,
+        leaf: Option<&CertificateDer<'_>>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        match (self.front(transport), leaf) {
+            // No proxy of ours, or no longer.
+            (None, _) => Err(rustls::CertificateError::UnknownIssuer.into()),
+            (Some((FrontTls { verifier: None, .. }, _)), _) => Ok(()),
+            (Some(_), None) => Err(Error::NoCertificatesPresented),
+            (
+                Some((
+                    FrontTls {
+                        verifier: Some(verifier),
+                        ..
+                    },
+                    _,
+                )),
+                Some(leaf),
+            ) => verifier.judge(leaf, intermediates, now),
+        }
+    }
+
+    /// The first moment after `now` at which trust in proxies in front may judge otherwise.
+    pub(super) fn next_proxy_boundary(&self, now: UnixTime) -> Option<UnixTime> {
+        let rule = self.settings.behind.as_ref()?.proxy_certificate.as_ref()?;
+        rule.authorities.next_boundary(now)
+    }
+
     /// The mistake that this room exists to prevent: sessions of one trust under another.
     #[cfg(test)]
     pub(super) fn with_sessions_of(&self, other: &Self) -> Arc<Self> {
@@ -124,6 +182,7 @@ impl ServerTls {
             generation: self.generation,
             config: Arc::new(config),
             verifier: self.verifier.clone(),
+            front: None,
         })
     }
 
@@ -160,7 +219,13 @@ fn same(a: &Settings, b: &Settings) -> bool {
         (ClientTrust::Ca(a), ClientTrust::Ca(b)) => a.same_as(b),
         (ClientTrust::Any, ClientTrust::Ca(_)) | (ClientTrust::Ca(_), ClientTrust::Any) => false,
     };
+    let behind = match (&a.behind, &b.behind) {
+        (Some(a), Some(b)) => a.same_as(b),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
     trust
+        && behind
         && a.listener == b.listener
         && a.profile == b.profile
         && a.client_certificate == b.client_certificate

@@ -248,8 +248,8 @@ fn is_authority(certificate: &X509Certificate<'_>) -> Result<(), String> {
         .map_err(|error| format!("has basicConstraints that cannot be read: {error}"))?;
     if !constraints.is_some_and(|constraints| constraints.value.ca) {
         return Err(
-            "is no authority (basicConstraints without CA): give the certificate that \
-                    issued the clients' certificates"
+            "is no authority (basicConstraints without CA): give the certificate of \
+                    the authority that issued it"
                 .to_owned(),
         );
     }

@@ -10,7 +10,8 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
-use super::{ClientTrust, Profile, provider};
+use super::front::has_name;
+use super::{ClientTrust, Profile, ProxyCertificate, provider};
 use crate::pdp::UnixTime;
 
 /// Certificates in a chain, the leaf included (MTLS-17).
@@ -18,13 +19,15 @@ const CHAIN_LENGTH: usize = 10;
 /// Octets of one certificate (MTLS-17). Those of this field have one to four thousand.
 const CERTIFICATE_BYTES: usize = 16 * 1024;
 
-/// A chain beyond a bound of ours.
+/// A chain beyond a bound of ours, or not of whom we asked for.
 #[derive(Debug, thiserror::Error)]
 enum Excess {
     #[error("the chain has {0} certificates, at most {CHAIN_LENGTH} are taken")]
     Chain(usize),
     #[error("a certificate has {0} octets, at most {CERTIFICATE_BYTES} are taken")]
     Certificate(usize),
+    #[error("the certificate has none of the names under proxy_certificate.san")]
+    Name,
 }
 
 /// Judges what clients present. That the client holds the key is proved by the signature on the
@@ -34,6 +37,8 @@ pub(super) struct ClientVerifier {
     pub(super) trust: ClientTrust,
     /// Whether the handshake fails without a certificate. A bad one always fails it.
     pub(super) mandatory: bool,
+    /// Subject alternative names of which the leaf must have one.
+    names: Option<Vec<Box<str>>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -43,7 +48,17 @@ impl ClientVerifier {
         Self {
             trust,
             mandatory,
+            names: None,
             algorithms,
+        }
+    }
+
+    /// Of a proxy in front: a certificate of these authorities, with one of these names.
+    pub(super) fn of_proxy(rule: &ProxyCertificate) -> Self {
+        let trust = ClientTrust::Ca(Arc::clone(&rule.authorities));
+        Self {
+            names: Some(rule.names.clone()),
+            ..Self::new(trust, true)
         }
     }
 
@@ -67,8 +82,14 @@ impl ClientVerifier {
             }
         }
         match &self.trust {
-            ClientTrust::Any => Ok(()),
-            ClientTrust::Ca(authorities) => authorities.paths().judge(leaf, intermediates, now),
+            ClientTrust::Any => {}
+            ClientTrust::Ca(authorities) => {
+                authorities.paths().judge(leaf, intermediates, now)?;
+            }
+        }
+        match &self.names {
+            Some(names) if !has_name(leaf, names) => Err(excess(Excess::Name)),
+            Some(_) | None => Ok(()),
         }
     }
 }

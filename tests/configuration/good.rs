@@ -281,9 +281,16 @@ fn what_is_printed_loads_as_the_same() {
     let text = format!(
         "{MINIMAL}\n[[route]]\nname = \"a\"\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {{ scopes = [\"a\"] }}\n"
     );
+    let front = r#"public_url = "https://api.bank.example"
+behind = { proxies = ["10.0.1.10/32", "fd00:1::/64"], proxy_certificate = { ca = ["pki/ca.crt"], crl = ["pki/client-ca.crl.pem"], san = ["lb.bank.example"] }, certificate = "client-cert" }
+proxy_protocol = { from = ["10.0.1.10/32"] }"#;
+    let fronted = text.replacen("public_url = \"https://api.bank.example\"", front, 1);
+    assert_ne!(text, fronted);
+    for text in [&text, &fronted] {
+        let first = good(text);
+        assert_eq!(first.print(), good(first.print()).print());
+    }
     let first = good(&text);
-    let second = good(first.print());
-    assert_eq!(first.print(), second.print());
     assert!(
         first.print().contains("# binding = [\"mtls\", \"dpop\"]"),
         "{}",
@@ -304,6 +311,47 @@ fn everything_that_deserves_a_look_is_reported() {
         "the reports changed. If that is meant, copy {} to tests/config/reports.txt",
         written.display()
     );
+}
+
+// MTLS-15, FWD-08
+#[test]
+fn what_stands_in_front_is_read() {
+    use portcullis::pdp::client_cert::Form;
+    for (form, expected) in [
+        ("client-cert", Form::ClientCert),
+        ("xfcc", Form::Xfcc),
+        ("nginx", Form::Nginx),
+    ] {
+        let front = format!(
+            r#"public_url = "https://api.bank.example"
+behind = {{ proxies = ["10.0.1.10/32", "fd00:1::/64"], proxy_certificate = {{ ca = ["pki/ca.crt"], san = ["lb.bank.example"] }}, certificate = "{form}" }}
+proxy_protocol = {{ from = ["10.0.2.0/24"] }}"#
+        );
+        let checked =
+            good(&MINIMAL.replacen("public_url = \"https://api.bank.example\"", &front, 1));
+        assert!(
+            !reported(&checked).contains("behind"),
+            "{}",
+            reported(&checked)
+        );
+        let listener = &checked.listeners[0];
+        let behind = listener.tls.behind.as_ref().unwrap();
+        assert_eq!(behind.form, expected);
+        let certificate = behind.proxy_certificate.as_ref().unwrap();
+        assert_eq!(&*certificate.names, [Box::from("lb.bank.example")]);
+        let from = listener.proxy_protocol.as_ref().unwrap();
+        for (address, proxy, balancer) in [
+            ("10.0.1.10", true, false),
+            ("10.0.1.11", false, false),
+            ("::ffff:10.0.1.10", true, false),
+            ("fd00:1::9", true, false),
+            ("10.0.2.9", false, true),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(behind.lists(address), proxy, "{address}");
+            assert_eq!(from.lists(address), balancer, "{address}");
+        }
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod check;
 mod dpop;
 mod explain;
 mod forward;
+mod front;
 mod introspection;
 mod keys;
 mod limits;

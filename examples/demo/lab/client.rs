@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Client {
     address: SocketAddr,
+    source: Option<IpAddr>,
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
     options: Options,
@@ -59,6 +60,7 @@ impl Client {
         };
         Self {
             address,
+            source: None,
             name: ServerName::try_from(name.to_owned()).unwrap(),
             config: options.config(),
             options,
@@ -123,6 +125,24 @@ impl Client {
         self
     }
 
+    /// The same client and sessions, from another address of this machine.
+    pub(crate) fn from(mut self, source: &str) -> Self {
+        self.source = Some(source.parse().unwrap());
+        self
+    }
+
+    /// A connection without TLS yet.
+    pub(crate) fn connect(&self) -> io::Result<TcpStream> {
+        use socket2::{Domain, Socket, Type};
+        let Some(source) = self.source else {
+            return TcpStream::connect(self.address);
+        };
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&self.address.into())?;
+        Ok(socket.into())
+    }
+
     /// Where it goes.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -149,7 +169,7 @@ impl Client {
         &self,
         split: impl FnOnce(Vec<u8>) -> Vec<Vec<u8>>,
     ) -> io::Result<Connection> {
-        let mut socket = TcpStream::connect(self.address)?;
+        let mut socket = self.connect()?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;

@@ -43,9 +43,10 @@ impl Http2 {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let address = client.address();
         let (sender, driver) = runtime.block_on(async {
-            let socket = TcpStream::connect(address).await?;
+            let socket = client.connect()?;
+            socket.set_nonblocking(true)?;
+            let socket = TcpStream::from_std(socket)?;
             socket.set_nodelay(true)?;
             let stream = TlsConnector::from(config).connect(name, socket).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {

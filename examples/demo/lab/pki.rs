@@ -100,6 +100,7 @@ pub(crate) struct Pki {
     clients: Authority,
     intermediate: Authority,
     stranger: Authority,
+    proxies: Authority,
     revoked: Mutex<Vec<SerialNumber>>,
     crl_number: Mutex<u64>,
 }
@@ -122,10 +123,12 @@ impl Pki {
             clients,
             intermediate,
             stranger: authority("Throw-away Unknown CA"),
+            proxies: authority("Throw-away Proxy CA"),
             revoked: Mutex::default(),
             crl_number: Mutex::new(1),
         };
         fs::write(dir.join("issuing-ca.pem"), pki.intermediate.pem()).unwrap();
+        fs::write(dir.join("dmz-ca.pem"), pki.proxies.pem()).unwrap();
         pki.write_crl();
         pki
     }
@@ -186,6 +189,14 @@ impl Pki {
             Shape::Psd2PaymentInitiation => psd2(&mut params, &[(2, "PSP_PI")]),
         }
         self.issue(name, params, KeyKind::Ec, issuer, &sent)
+    }
+
+    /// A certificate with which a proxy in front shows itself to the gate, of an authority of its own.
+    pub(crate) fn proxy(&self, name: &str, hosts: &[&str]) -> Identity {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).unwrap();
+        end_entity(&mut params, name, ExtendedKeyUsagePurpose::ClientAuth);
+        self.issue(name, params, KeyKind::Ec, Some(&self.proxies), &[])
     }
 
     fn issue(
@@ -366,7 +377,8 @@ fn psd2(params: &mut CertificateParams, roles: &[(u64, &str)]) {
         .push(CustomExtension::from_oid_content(QC_STATEMENTS, statements));
 }
 
-fn pem_of(der: &CertificateDer<'_>) -> String {
+/// One block of PEM.
+pub(crate) fn pem_of(der: &CertificateDer<'_>) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");

@@ -89,6 +89,7 @@ impl Stage {
             | Reason::TargetTooLong
             | Reason::FieldsTooLarge => Self::Request,
             Reason::AuthorityMismatch
+            | Reason::ClientCertMalformed
             | Reason::CertificateRevoked
             | Reason::CertificateExpired
             | Reason::CertificateUntrusted => Self::Connection,

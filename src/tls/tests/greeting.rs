@@ -45,7 +45,7 @@ async fn say(server: &Server, pieces: &[&[u8]]) -> (Result<Arc<str>, Failed>, Ve
     near.set_nodelay(true).unwrap();
     let (remote, local) = (near.local_addr().unwrap(), far.local_addr().unwrap());
     let serve = async {
-        let greeted = greet(far, remote, local, &server.directory).await?;
+        let greeted = greet(far, Ends::direct(remote, local), &server.directory).await?;
         Ok(Arc::clone(greeted.listener()))
     };
     let visit = async {
@@ -226,9 +226,13 @@ async fn a_client_that_closes_is_a_failure_with_words() {
     let (near, far) = pair().await;
     let (remote, local) = (near.local_addr().unwrap(), far.local_addr().unwrap());
     drop(near);
-    let failed = greet(far, remote, local, &server(&world, true).directory)
-        .await
-        .unwrap_err();
+    let failed = greet(
+        far,
+        Ends::direct(remote, local),
+        &server(&world, true).directory,
+    )
+    .await
+    .unwrap_err();
     assert_eq!(failed.reason, CloseReason::HandshakeFailed);
     assert!(failed.detail.contains("closed"), "{}", failed.detail);
 }

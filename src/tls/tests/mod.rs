@@ -2,6 +2,7 @@
 
 mod facts;
 mod files;
+mod front;
 mod greeting;
 mod pki;
 mod resumption;

@@ -171,6 +171,7 @@ impl World {
             client_certificate,
             client_trust,
             resumption: true,
+            behind: None,
         }
     }
 

@@ -165,6 +165,6 @@ fn thousands_of_clients() {
     let found = clients.find(ISSUER, "tpp-4999").unwrap();
     assert_eq!(
         *found.certificate.organization_id,
-        ["PSDGB-FCA-4999".into()]
+        [Box::from("PSDGB-FCA-4999")]
     );
 }
