@@ -89,12 +89,12 @@ fn client_cert_is_one_byte_sequence() {
         Err(Reason::FieldRepeated)
     );
     assert_eq!(read(&[("client-cert-chain", &first)]), MALFORMED);
-    let long = vec![first.as_str(); CHAIN].join(",");
+    let long = [first.as_str(); CHAIN].join(",");
     assert_eq!(
         read(&[("client-cert", &leaf), ("client-cert-chain", &long)]),
         MALFORMED
     );
-    let just = vec![first.as_str(); CHAIN - 1].join(",");
+    let just = [first.as_str(); CHAIN - 1].join(",");
     assert!(read(&[("client-cert", &leaf), ("client-cert-chain", &just)]).is_ok());
     for wrong in [
         "",
