@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::pdp::dpop::{
-    Expected, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, Rules, Target, TargetUri, single,
+    Expected, NonceKeys, NonceRule, Origins, PROOF_BYTES, Proof, ReplayRule, Rules, Target,
+    TargetUri, single,
 };
 use portcullis::pdp::introspection::{Introspected, Question, SignedAnswer};
 use portcullis::pdp::keys::KeySet;
@@ -174,6 +175,7 @@ fn one_proof(value: &[u8]) {
         age: Duration::from_secs(60),
         ahead: Duration::from_secs(10),
         nonce: NonceRule::Accepted,
+        replay_unavailable: ReplayRule::Refuse,
         algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
     };
     let Ok(proof) = Proof::read(value, &rules.algorithms) else {
@@ -462,3 +464,89 @@ fn served(path: &str, decodes: usize) -> Vec<String> {
     });
     segments.filter(|segment| !segment.is_empty()).collect()
 }
+
+/// A configuration, with a PKI and a policy beside it.
+pub fn config(data: &[u8]) {
+    let now = UnixTime::from_secs(1_800_000_000);
+    let load = |text: &[u8]| {
+        let [certificate, key, authority] = pki();
+        let files = [
+            ("/etc/p/p.toml", text),
+            ("/etc/p/server.pem", certificate),
+            ("/etc/p/server-key.pem", key),
+            ("/etc/p/ca.pem", authority),
+            ("/etc/p/jwks.json", JWKS),
+            ("/etc/p/secret", b"0123456789abcdef0123456789abcdef"),
+            ("/etc/p/policies/own.toml", b"scopes = [\"a\"]\n"),
+            ("/etc/p/routes.d/a.toml", ROUTES),
+        ];
+        portcullis::config::load_from(files, "/etc/p/p.toml", now)
+    };
+    match load(data) {
+        Ok(checked) => {
+            let printed = checked.print();
+            let again = load(printed.as_bytes()).expect("what is printed loads");
+            // Included routes stand in the text by then.
+            let own = |text: &str| -> String {
+                let lines = text.lines().filter(|line| !line.starts_with("# include"));
+                lines.collect::<Vec<_>>().join("\n")
+            };
+            assert_eq!(
+                own(printed),
+                own(again.print()),
+                "what is printed prints otherwise"
+            );
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused for nothing");
+            let lines = data.split(|byte| *byte == b'\n').count();
+            for problem in problems {
+                assert!(!problem.wrong.is_empty() && !problem.right.is_empty());
+                let ours = problem.place.file == "/etc/p/p.toml";
+                assert!(
+                    !ours || problem.place.line <= lines,
+                    "{problem}: there is no such line"
+                );
+                let said = problem.to_string();
+                let silent = |c: char| c.is_control() && c != '\n';
+                assert!(
+                    !said.contains(silent),
+                    "{said:?} would do something to a terminal"
+                );
+            }
+        }
+    }
+}
+
+const JWKS: &[u8] = br#"{"keys":[{"kty":"EC","crv":"P-256","kid":"a","use":"sig","alg":"ES256",
+"x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+
+/// A server certificate, its key, and an authority, made anew.
+fn pki() -> &'static [Vec<u8>; 3] {
+    static PKI: std::sync::OnceLock<[Vec<u8>; 3]> = std::sync::OnceLock::new();
+    PKI.get_or_init(|| {
+        use rcgen::{
+            BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+        };
+        let made = |names: &[&str], ca: bool| {
+            let key = KeyPair::generate().expect("a key");
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let mut params = CertificateParams::new(names).expect("names");
+            params.not_before = date_time_ymd(2026, 1, 1);
+            params.not_after = date_time_ymd(2036, 1, 1);
+            if ca {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            }
+            let certificate = params.self_signed(&key).expect("a certificate");
+            (
+                certificate.pem().into_bytes(),
+                key.serialize_pem().into_bytes(),
+            )
+        };
+        let (certificate, key) = made(&["api.bank.example", "localhost"], false);
+        [certificate, key, made(&[], true).0]
+    })
+}
+
+const ROUTES: &[u8] = b"[[route]]\nname = \"included\"\npath = \"/included\"\nmethods = [\"GET\"]\nupstream = \"core\"\nopen = true\n";

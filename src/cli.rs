@@ -10,6 +10,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 pub const EXIT_OK: u8 = 0;
 /// Exit code of `audit verify` where the log is not as it was written.
 pub const EXIT_BROKEN: u8 = 1;
+/// Exit code of `explain` for a request that is refused.
+pub const EXIT_REFUSED: u8 = 1;
 /// Exit code of wrong usage (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 /// Exit code of a process that cannot start (`EX_SOFTWARE`).
@@ -28,6 +30,8 @@ Examples:
         says all that is wrong with a configuration, with line, key and remedy
   portcullis run --config /etc/portcullis/portcullis.toml
         serves; SIGHUP reloads, SIGTERM drains
+  portcullis explain --config portcullis.toml --method GET --url https://api.bank.example/accounts
+        decides one request, and says what it looked at
   portcullis reasons
         lists why requests are refused, and who must act
   portcullis schema > portcullis.schema.json
@@ -79,6 +83,22 @@ not hold is said as `cannot tell`, never guessed.
 
 Example:
   portcullis audit replay --config stricter.toml audit/decisions*.jsonl";
+const EXPLAIN: &str = "\
+Nobody is asked: keys come from --keys, jwks_file or the snapshot, the issuer's word from
+--introspection, and a DPoP proof is taken as never used. Tokens are not shown.
+
+Examples:
+  portcullis explain --config portcullis.toml --method GET --url https://api.bank.example/accounts/1
+        which route and policy is it, and what is asked for?
+  portcullis explain --config portcullis.toml --method POST --url https://api.bank.example/payments \\
+      --certificate tpp.pem --token-file token.txt --proof-file proof.txt --at 2026-11-23T18:00:00Z \\
+      --keys main=jwks.json --json
+
+Exit codes:
+  0   authorized
+  1   refused
+  64  an argument cannot be used
+  78  the configuration has problems";
 
 /// The program's arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -119,6 +139,9 @@ pub enum Command {
     /// Say everything that is wrong with a configuration, and what deserves a look.
     #[command(after_long_help = CHECK)]
     Check(Check),
+    /// Decide one request offline, and show what each step looked at.
+    #[command(after_long_help = EXPLAIN)]
+    Explain(Box<Explain>),
     /// List every reason for which a request is refused.
     Reasons {
         /// How it is printed.
@@ -224,6 +247,50 @@ pub struct Check {
     /// Also fetch discovery and keys, ask introspection endpoints, and try upstreams.
     #[arg(long)]
     pub online: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Explain {
+    /// The configuration.
+    #[command(flatten)]
+    pub file: ConfigFile,
+    /// Method of the request.
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+    /// The URL as the client calls it.
+    #[arg(long, value_name = "URL")]
+    pub url: String,
+    /// The listener that it comes to, where the URL's host does not say.
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// The client's certificate chain, PEM, the leaf first.
+    #[arg(long, value_name = "PEM")]
+    pub certificate: Option<PathBuf>,
+    /// A file with the access token.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A file with the DPoP proof.
+    #[arg(long, value_name = "FILE")]
+    pub proof_file: Option<PathBuf>,
+    /// A header of the request; as often as there are.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// A file with the body, for policies that compare it.
+    #[arg(long, value_name = "FILE")]
+    pub body_file: Option<PathBuf>,
+    /// When it is decided: 2026-11-23T18:00:00Z, or seconds since 1970. Default: now.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// A key set of every issuer, or of the one that is named.
+    #[arg(long, value_name = "[ISSUER=]JWKS")]
+    pub keys: Vec<String>,
+    /// What the issuer says of the token: JSON, or a file with it.
+    #[arg(long, value_name = "JSON")]
+    pub introspection: Option<String>,
+    /// One JSON object in place of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `--log-format`.

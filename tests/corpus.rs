@@ -57,3 +57,8 @@ fn key_sets() {
 fn targets() {
     replay("target", checks::target);
 }
+
+#[test]
+fn configurations() {
+    replay("config", checks::config);
+}

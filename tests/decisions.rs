@@ -21,6 +21,10 @@ mod world;
 
 #[path = "decisions/recorded.rs"]
 mod recorded;
+#[path = "decisions/replayed.rs"]
+mod replayed;
+#[path = "decisions/second.rs"]
+mod second;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -351,5 +355,57 @@ fn a_remembered_token_gives_no_more_than_a_new_one() {
     ];
     for (case, expected) in cases {
         assert_eq!(world.run(&case, Some(&known)).outcome.code(), expected);
+    }
+}
+
+/// Two functions that were written apart agree. Many more in `cargo test --release --test decisions --
+/// --ignored ten_million`.
+#[test]
+fn a_second_function_decides_the_same() {
+    let said = second::compare(60_000, 0x5eed_0001);
+    // Chance met every word that the second function knows.
+    for word in [
+        "authorized",
+        "route_not_found",
+        "token_missing",
+        "scheme_unsupported",
+        "proof_missing",
+        "proof_method_mismatch",
+        "proof_target_mismatch",
+        "proof_expired",
+        "proof_not_yet_valid",
+        "proof_replayed",
+        "issuer_unknown",
+        "token_expired",
+        "token_not_yet_valid",
+        "lifetime_excessive",
+        "audience_mismatch",
+        "certificate_expired",
+        "certificate_revoked",
+        "certificate_untrusted",
+        "certificate_required",
+        "binding_missing",
+        "binding_mismatch",
+        "client_not_allowed",
+        "certificate_denied",
+        "authentication_too_weak",
+        "scope_insufficient",
+        "claim_denied",
+        "header_required",
+        "not_as_approved",
+    ] {
+        assert!(said.contains_key(word), "{word} was never said: {said:?}");
+    }
+}
+
+#[test]
+#[ignore = "minutes in a release build"]
+fn a_second_function_decides_ten_million_the_same() {
+    let threads: Vec<_> = (0..2_u64)
+        .map(|number| std::thread::spawn(move || second::compare(5_000_000, 0xfeed_0000 + number)))
+        .collect();
+    for thread in threads {
+        let said = thread.join().expect("both agree");
+        assert_eq!(said.values().sum::<u64>(), 5_000_000, "{said:?}");
     }
 }

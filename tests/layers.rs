@@ -21,7 +21,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("admin", &["telemetry"]),
     ("outbound", &["tls"]),
     ("listener", &["pdp", "refusal", "tls", "http", "telemetry"]),
-    ("replay", &["pdp", "refusal", "telemetry"]),
+    (
+        "replay",
+        &["pdp", "refusal", "clock", "outbound", "telemetry"],
+    ),
     (
         "pip",
         &["pdp", "refusal", "clock", "outbound", "replay", "telemetry"],
@@ -79,6 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "pip",
             "pipeline",
             "refusal",
+            "replay",
             "revocation",
             "telemetry",
             "tls",
@@ -100,6 +104,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["pdp/jwt", "pdp/keys"]),
     ("rustls_pemfile", &["tls/pem"]),
     ("moka", &["pip/cache"]),
+    ("redis", &["replay/link"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),

@@ -8,7 +8,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::gate::{Gate, Running, StartError};
 use crate::cli::{
-    self, Check, Command, EXIT_CONFIG, EXIT_OK, EXIT_START, LogFormat, LogLevel, TableFormat,
+    self, Check, Command, EXIT_CONFIG, EXIT_OK, EXIT_REFUSED, EXIT_START, EXIT_USAGE, Explain,
+    LogFormat, LogLevel, TableFormat,
 };
 use crate::clock;
 use crate::config::{self, Checked, Problem};
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(match arguments.command {
         Command::Run(file) => run(&file.config, format, arguments.log_level),
         Command::Check(arguments) => check(&arguments),
+        Command::Explain(arguments) => explain(&arguments),
         Command::Reasons {
             format: TableFormat::Markdown,
         } => printed(&table::markdown()),
@@ -121,6 +123,27 @@ fn check(arguments: &Check) -> u8 {
     }
 }
 
+fn explain(arguments: &Explain) -> u8 {
+    let checked = match load(&arguments.file.config) {
+        Ok(checked) => checked,
+        Err(code) => return code,
+    };
+    match super::explain::explain(arguments, checked) {
+        Ok(explained) => {
+            say(true, &explained.text);
+            if explained.authorized {
+                EXIT_OK
+            } else {
+                EXIT_REFUSED
+            }
+        }
+        Err(why) => {
+            say(false, &format!("portcullis: {why}\n"));
+            EXIT_USAGE
+        }
+    }
+}
+
 fn run(path: &Path, format: Format, level: LogLevel) -> u8 {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -155,9 +178,7 @@ fn run(path: &Path, format: Format, level: LogLevel) -> u8 {
         }
         Err(error) => return cannot(&error),
     };
-    for report in running.reports() {
-        tracing::warn!(report = %report, "configuration");
-    }
+    running.reports().iter().for_each(super::control::tell);
     say(false, &ready_line(&running));
     match running.until_signalled() {
         Ok(()) => EXIT_OK,

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use super::gate::StartError;
 use super::status::{Facts, Status};
 use super::worker::{Command, Worker};
-use crate::config::{self, Checked, Digest, Interner, Problem};
+use crate::config::{self, Checked, Digest, Interner, Problem, Report, ReportKind};
 use crate::listener::{self, Drain, Live, Serving};
 use crate::pdp::dpop::NonceKeys;
 use crate::pdp::recorded::claims_looked_at;
@@ -169,7 +169,8 @@ impl Control {
         let mut snapshot = checked.snapshot;
         snapshot.generation = self.generation;
         snapshot.nonces = Some(nonces);
-        self.shared.pip().replay().set(&checked.replay);
+        let pip = self.shared.pip();
+        pip.set_replay(checked.replay, &self.runtime, clock::now());
         let recording = checked
             .audit
             .as_ref()
@@ -344,9 +345,7 @@ impl Control {
                 let reports = checked.reports.clone();
                 match self.apply(checked) {
                     Ok(()) => {
-                        for report in &reports {
-                            tracing::warn!(report = %report, "configuration");
-                        }
+                        reports.iter().for_each(tell);
                         tracing::info!(generation = self.generation, "configuration reloaded");
                         return true;
                     }
@@ -453,5 +452,15 @@ pub(super) async fn obey(mut control: Control, mut orders: mpsc::UnboundedReceiv
                 control.reload().await;
             },
         }
+    }
+}
+
+/// Says what the operator must know of a configuration in force. That a profile's duties are
+/// enforced needs nobody's care.
+pub(super) fn tell(report: &Report) {
+    if report.kind == ReportKind::Duties {
+        tracing::info!(report = %report, "configuration");
+    } else {
+        tracing::warn!(report = %report, "configuration");
     }
 }

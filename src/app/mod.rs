@@ -3,6 +3,7 @@
 mod audit;
 mod commands;
 mod control;
+mod explain;
 mod gate;
 mod online;
 mod serve;

@@ -4,9 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use crate::config::Checked;
 use crate::pdp::{AccessToken, Ask, Peer};
 use crate::pip::{self, Pip};
+use crate::replay::{self, Replay};
 use crate::telemetry::Metrics;
 use crate::{clock, upstream};
 
@@ -19,7 +22,8 @@ pub(super) struct Tried {
 }
 
 /// Fetches discovery and keys of each issuer, asks each introspection endpoint about a token that
-/// was never issued, and connects to each server of each upstream. Nothing else is touched.
+/// was never issued, and connects to the replay store and to each server of each upstream. Nothing
+/// else is touched.
 ///
 /// # Errors
 /// No runtime can be had.
@@ -39,6 +43,7 @@ pub(super) fn check(checked: Checked) -> std::io::Result<Vec<Tried>> {
             tried.push(keys(&pip, settings).await);
             tried.extend(introspection(&pip, settings).await);
         }
+        tried.extend(store(checked.replay, &metrics, handle).await);
         for settings in checked.upstreams {
             let name = Arc::clone(&settings.name);
             let shared = upstream::Shared::new(settings, &metrics);
@@ -75,6 +80,26 @@ async fn keys(pip: &Pip, settings: &pip::Settings) -> Tried {
     Tried {
         what: format!("issuer {name}: keys"),
         result,
+    }
+}
+
+/// Connects to the store of used proofs as the gate would: it must be the primary, take a write and
+/// say who it is.
+async fn store(settings: replay::Settings, metrics: &Metrics, handle: &Handle) -> Option<Tried> {
+    let until = Instant::now() + Duration::from_secs(5);
+    let replay = Replay::start(settings, handle, Arc::clone(metrics.replay()));
+    loop {
+        let status = replay.status();
+        let what = format!("replay store {}", status.shared?);
+        let result = if status.reachable {
+            Ok("it takes writes".to_owned())
+        } else if status.breaker == replay::BreakerState::Open || Instant::now() > until {
+            Err(status.last_error.unwrap_or_default().into())
+        } else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        return Some(Tried { what, result });
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pip::Pip;
 use crate::pip::introspect::BreakerState;
 use crate::pipeline::Shared;
 use crate::telemetry::Metrics;
-use crate::{admin, clock, upstream};
+use crate::{admin, clock, replay, upstream};
 
 /// What only the control side knows: written at start and at each reload.
 #[derive(Debug, Default, Clone)]
@@ -140,6 +140,7 @@ impl admin::State for Status {
             "degraded": !self.degraded().is_empty(),
             "listeners": listeners,
             "issuers": issuers,
+            "replay": self.pip.replay().map(|replay| replay_status(&replay.status())),
             "routes": routes,
             "upstreams": upstreams,
         })
@@ -159,6 +160,13 @@ impl admin::State for Status {
                 keys.into_iter().chain(introspection)
             })
             .collect();
+        if self
+            .pip
+            .replay()
+            .is_some_and(|replay| !replay.status().reachable)
+        {
+            degraded.push("the store of used DPoP proofs".to_owned());
+        }
         let facts = self.facts.load();
         degraded.extend(
             facts
@@ -185,6 +193,18 @@ impl admin::State for Status {
         self.metrics.set_degraded(!self.degraded().is_empty());
         self.metrics.render(clock::now())
     }
+}
+
+/// How far the memory of used proofs reaches (DPOP-24), and how it is.
+fn replay_status(status: &replay::Status) -> Value {
+    json!({
+        "store": status.shared.as_deref().unwrap_or("memory"),
+        "shared": status.shared.is_some(),
+        "reachable": status.reachable,
+        "breaker": status.breaker.name(),
+        "entries": status.entries,
+        "last_error": status.last_error,
+    })
 }
 
 fn upstream_status(shared: &upstream::Shared) -> Value {

@@ -8,12 +8,14 @@ use std::time::Duration;
 use super::audit;
 use super::document::At;
 use super::dpop;
+use super::duties::{self, Around};
 use super::forward;
 use super::interner::Interner;
 use super::issuers;
 use super::policies::Policies;
 use super::problem::{Findings, ReportKind};
 use super::raw;
+use super::replay;
 use super::revocation;
 use super::route::World;
 use super::routes;
@@ -50,7 +52,7 @@ pub(super) fn check(
     let (issuers, interner) = issuers::check(&file, &at, &mut files, (now, previous), out);
     let upstreams = upstreams::check(&file, &at, &mut files, now, out);
     let forward = forward::check(&file.forward, &at.key("forward"), None, out);
-    let dpop = dpop::check(&file, &at, &mut files, out)?;
+    let dpop = dpop::check(&file, &at, (&mut files, now), out)?;
     let issued = (&issuers, dpop.proofs);
     let mut policies = Policies::new(&file, &at, &sources, issued, out);
     let world = World {
@@ -64,13 +66,14 @@ pub(super) fn check(
     policies.report_revocation(out);
     // Last, for it must be none of the files that were read.
     let audit = audit::check(&file, &at, &mut files, out);
-    let takes_proofs = policies.all.iter().any(|(_, one)| one.policy.binding.dpop);
-    let replay = at.key("dpop").key("replay");
-    if takes_proofs && !replay.written() {
-        // DPOP-24: how far the memory of proofs reaches is said, and is no surprise.
-        let text = "used DPoP proofs are remembered by this process alone: each further replica would take a proof once more; write replay = { store = \"memory\" } if that is meant";
-        at.key("dpop").report(out, ReportKind::Note, text);
-    }
+    let around = Around {
+        file: &file,
+        issuers: &issuers,
+        listeners: &listeners,
+    };
+    duties::judge(&policies, &around, out);
+    let store = dpop.replay.as_ref().map(|replay| &replay.store);
+    replay::report(store, &policies, &at.key("dpop"), out);
     let takes_nonces = policies
         .all
         .iter()
@@ -124,7 +127,7 @@ pub(super) fn check(
             nonces: dpop.nonces.keys.clone(),
         },
         nonces: dpop.nonces,
-        replay: dpop.replay,
+        replay: dpop.replay?,
         listeners: listeners?,
         issuers,
         upstreams: upstreams?,
@@ -185,7 +188,12 @@ fn admin(file: &raw::File, at: &At, out: &mut Findings) -> Option<SocketAddr> {
 /// that the whole is a configuration again.
 fn print(file: &raw::File, policies: &Policies<'_>) -> String {
     let mut text = String::from("# Every value in force, defaults included.\n");
-    text.push_str(&toml::to_string(file).unwrap_or_else(|error| format!("# {error}\n")));
+    let mut file = file.clone();
+    if let Some(patterns) = file.include.take() {
+        // Their routes stand below, each once.
+        text.push_str(&format!("# include = {patterns:?}\n"));
+    }
+    text.push_str(&toml::to_string(&file).unwrap_or_else(|error| format!("# {error}\n")));
     for (name, compiled) in &policies.all {
         text.push_str(&format!("\n# ---- policy {name}, on {}\n", compiled.base));
         let policy = toml::to_string(&compiled.merged);

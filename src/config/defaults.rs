@@ -4,8 +4,8 @@
 use super::raw::{
     Algorithm, Audit, AuditFailure, AuditSubject, AuditSync, ClaimNames, ClientCertificate,
     ClientTrust, CrlRule, Dpop, Drain, File, Forward, Introspection, IntrospectionResponse,
-    IntrospectionUse, Issuer, Jwks, Limits, Listener, Profile, Protocol, Reload, ReplayStoreKind,
-    RevocationDoor, Tls, Upstream,
+    IntrospectionUse, Issuer, Jwks, Limits, Listener, Profile, Protocol, Reload, ReplayStore,
+    ReplayStoreKind, RevocationDoor, Tls, Upstream,
 };
 
 fn put(slot: &mut Option<String>, value: &str) {
@@ -76,10 +76,16 @@ impl Tls {
         self.profile.get_or_insert(Profile::Fapi2);
         self.client_certificate
             .get_or_insert(ClientCertificate::Optional);
-        self.client_trust.get_or_insert(ClientTrust::Ca);
-        self.crl_expired.get_or_insert(CrlRule::Refuse);
-        self.crl_unknown.get_or_insert(CrlRule::Refuse);
         self.resumption.get_or_insert(true);
+        // No key is filled in that would have no effect, and would be refused if it were written.
+        if self.client_certificate == Some(ClientCertificate::None) {
+            return;
+        }
+        self.client_trust.get_or_insert(ClientTrust::Ca);
+        if self.client_trust == Some(ClientTrust::Ca) && self.revocation.is_none() {
+            self.crl_expired.get_or_insert(CrlRule::Refuse);
+            self.crl_unknown.get_or_insert(CrlRule::Refuse);
+        }
     }
 }
 
@@ -120,8 +126,21 @@ impl Dpop {
         put(&mut self.proof_age, "60s");
         put(&mut self.proof_ahead, "10s");
         put(&mut self.nonce_lifetime, "120s");
-        self.replay.store.get_or_insert(ReplayStoreKind::Memory);
-        self.replay.entries.get_or_insert(1_000_000);
+        self.replay.fill();
+    }
+}
+
+impl ReplayStore {
+    fn fill(&mut self) {
+        self.entries.get_or_insert(1_000_000);
+        let store = self.store.get_or_insert(ReplayStoreKind::Memory);
+        if *store == ReplayStoreKind::Redis {
+            put(&mut self.timeout, "100ms");
+            let breaker = self.breaker.get_or_insert_default();
+            breaker.failures.get_or_insert(5);
+            put(&mut breaker.open_for, "1s");
+            self.confirmed_by.get_or_insert(0);
+        }
     }
 }
 

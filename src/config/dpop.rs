@@ -9,6 +9,7 @@ use super::introspection;
 use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::values::{count, duration, secs};
+use crate::pdp::UnixTime;
 use crate::pdp::dpop::NonceKeys;
 use crate::replay;
 
@@ -23,7 +24,8 @@ pub(super) struct Proofs {
 pub(super) struct Found {
     pub(super) proofs: Proofs,
     pub(super) nonces: Nonces,
-    pub(super) replay: replay::Settings,
+    /// Missing where a problem was found.
+    pub(super) replay: Option<replay::Settings>,
 }
 
 /// Nonces that are given out.
@@ -38,7 +40,7 @@ pub struct Nonces {
 pub(super) fn check(
     file: &raw::File,
     at: &At,
-    files: &mut Files,
+    (files, now): (&mut Files, UnixTime),
     out: &mut Findings,
 ) -> Option<Found> {
     let raw = &file.dpop;
@@ -73,12 +75,16 @@ pub(super) fn check(
         1000..=100_000_000,
         out,
     );
+    let store = super::replay::store(&raw.replay, &here, files, now, out);
     Some(Found {
         proofs: Proofs { age, ahead },
         nonces: nonces(raw, &at, lifetime, files, out)?,
-        replay: replay::Settings {
+        replay: store.map(|store| replay::Settings {
+            store,
+            window: age.saturating_add(ahead),
+            ahead,
             entries: usize::try_from(entries).unwrap_or(usize::MAX),
-        },
+        }),
     })
 }
 

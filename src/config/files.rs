@@ -85,10 +85,15 @@ pub(super) struct Content {
     pub(super) bytes: Arc<[u8]>,
 }
 
+/// Files in place of those of the system, by path.
+pub(super) type Given = BTreeMap<PathBuf, Arc<[u8]>>;
+
 /// Everything read so far.
 #[derive(Debug)]
 pub(super) struct Files {
     base: PathBuf,
+    /// Where files are; `None`: in the system's folders.
+    given: Option<Given>,
     read: BTreeMap<PathBuf, Result<Arc<[u8]>, String>>,
     folders: BTreeMap<PathBuf, Digest>,
 }
@@ -96,9 +101,10 @@ pub(super) struct Files {
 impl Files {
     /// `base` is the folder of the main file: all paths are relative to the file they stand in, and
     /// only the main file names any.
-    pub(super) const fn new(base: PathBuf) -> Self {
+    pub(super) const fn new(base: PathBuf, given: Option<Given>) -> Self {
         Self {
             base,
+            given,
             read: BTreeMap::new(),
             folders: BTreeMap::new(),
         }
@@ -112,7 +118,13 @@ impl Files {
     /// A file by its path.
     pub(super) fn take(&mut self, path: &Path) -> Result<Content, String> {
         let entry = self.read.entry(path.to_owned());
-        let result = entry.or_insert_with(|| read(path).map(Arc::from));
+        let result = entry.or_insert_with(|| match &self.given {
+            None => read(path).map(Arc::from),
+            Some(given) => {
+                let found = given.get(path).map(Arc::clone);
+                found.ok_or_else(|| plain(&std::io::ErrorKind::NotFound.into()))
+            }
+        });
         result.clone().map(|bytes| Content {
             name: path.display().to_string(),
             path: path.to_owned(),
@@ -167,6 +179,9 @@ impl Files {
     pub(super) fn secret(&mut self, at: &At, name: &str, out: &mut Findings) -> Option<Content> {
         use std::os::unix::fs::PermissionsExt as _;
         let content = self.named(at, name, out)?;
+        if self.given.is_some() {
+            return Some(content);
+        }
         let mode = std::fs::metadata(&content.path).map_or(0, |meta| meta.permissions().mode());
         if mode & 0o004 != 0 {
             at.report(
@@ -183,7 +198,16 @@ impl Files {
 
     /// Names in a folder, which from now on is watched.
     pub(super) fn folder(&mut self, path: &Path) -> Result<Vec<String>, String> {
-        let names = names(path)?;
+        let names = match &self.given {
+            None => names(path)?,
+            Some(given) => {
+                let inside = given.keys().filter(|file| file.parent() == Some(path));
+                let names = inside.filter_map(|file| file.file_name());
+                names
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .collect()
+            }
+        };
         self.folders
             .insert(path.to_owned(), digest(names.join("\n").as_bytes()));
         Ok(names)

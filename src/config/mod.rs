@@ -10,6 +10,7 @@ mod checked;
 mod defaults;
 mod document;
 mod dpop;
+mod duties;
 mod files;
 mod forward;
 mod interner;
@@ -24,6 +25,8 @@ mod problem;
 mod raw;
 mod raw_audit;
 mod raw_policy;
+mod raw_replay;
+mod replay;
 mod revocation;
 mod route;
 mod routes;
@@ -41,6 +44,7 @@ pub use problem::{Place, Problem, Report, ReportKind};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::pdp::{Snapshot, UnixTime};
@@ -112,8 +116,32 @@ pub fn load(
     now: UnixTime,
     previous: Option<&Interner>,
 ) -> Result<Checked, Vec<Problem>> {
+    loaded(path, None, now, previous)
+}
+
+/// The same of files that stand in memory, by their paths: none of the system is read. For tests
+/// and fuzzers.
+///
+/// # Errors
+/// Every problem, by place.
+pub fn load_from<'f>(
+    files: impl IntoIterator<Item = (&'f str, &'f [u8])>,
+    path: &str,
+    now: UnixTime,
+) -> Result<Checked, Vec<Problem>> {
+    let files = files.into_iter();
+    let given = files.map(|(name, content)| (PathBuf::from(name), Arc::from(content)));
+    loaded(Path::new(path), Some(given.collect()), now, None)
+}
+
+fn loaded(
+    path: &Path,
+    given: Option<files::Given>,
+    now: UnixTime,
+    previous: Option<&Interner>,
+) -> Result<Checked, Vec<Problem>> {
     let mut findings = problem::Findings::default();
-    let checked = source::read(path, &mut findings)
+    let checked = source::read(path, given, &mut findings)
         .and_then(|source| checked::check(source, now, previous, &mut findings));
     findings.settle();
     match checked {

@@ -7,6 +7,7 @@ use super::document::At;
 use super::dpop::Proofs;
 use super::problem::{Findings, ReportKind};
 use super::raw;
+use super::raw_policy::Duty;
 use super::shape::nearest;
 use super::source::PolicySource;
 use super::{issuers, loosened, raw_policy, rules, values};
@@ -71,6 +72,10 @@ pub(super) struct Compiled {
     pub(super) at: At,
     pub(super) base: String,
     pub(super) merged: raw::Policy,
+    /// Of all profiles below.
+    pub(super) duties: Vec<Duty>,
+    /// Each with its place.
+    pub(super) accepted_gaps: Vec<(At, String)>,
 }
 
 /// All policies of a configuration.
@@ -217,6 +222,8 @@ impl<'s> Policies<'s> {
             at: at.clone(),
             base: chain.base.clone(),
             merged,
+            duties: duties(chain, out),
+            accepted_gaps: accepted_gaps(chain),
         };
         self.all.push((name.to_owned(), compiled.clone()));
         Some(compiled)
@@ -384,6 +391,41 @@ impl<'s> Policies<'s> {
             );
         }
     }
+}
+
+/// The duties of every layer; one that a layer names again is its own.
+fn duties(chain: &Chain, out: &mut Findings) -> Vec<Duty> {
+    let mut all: Vec<Duty> = Vec::new();
+    for (at, layer) in chain.layers.iter().rev() {
+        let at = at.key("duty");
+        for (index, duty) in layer.duty.iter().flatten().enumerate() {
+            let here = at.item(index);
+            if duty.by.as_ref().is_some_and(|by| !by.is_empty()) == duty.not_enforced.is_some() {
+                let right = "write by = [\"gate\"] or another that sees to it, or not_enforced with the reason";
+                here.refuse(out, "a duty is enforced by somebody, or not", right);
+            }
+            for (key, text) in [
+                ("id", &duty.id),
+                ("clause", &duty.clause),
+                ("text", &duty.text),
+            ] {
+                values::text(&here.key(key), text, out);
+            }
+            all.retain(|other| other.id != duty.id);
+            all.push(duty.clone());
+        }
+    }
+    all
+}
+
+fn accepted_gaps(chain: &Chain) -> Vec<(At, String)> {
+    let layers = chain.layers.iter().flat_map(|(at, layer)| {
+        let at = at.key("accept_gaps");
+        let ids = layer.accept_gaps.iter().flatten().enumerate();
+        ids.map(move |(index, id)| (at.item(index), id.clone()))
+            .collect::<Vec<_>>()
+    });
+    layers.collect()
 }
 
 fn issuer(

@@ -18,11 +18,27 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)?;
+        write!(f, "{}:{}:{}", Plain(&self.file), self.line, self.column)?;
         if !self.path.is_empty() {
-            write!(f, ": {}", self.path)?;
+            write!(f, ": {}", Plain(&self.path))?;
         }
         Ok(())
+    }
+}
+
+/// A text without what a terminal would do: names and words of a file may hold anything.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        self.0.chars().try_for_each(|c| {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())
+            } else {
+                f.write_char(c)
+            }
+        })
     }
 }
 
@@ -41,9 +57,9 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.wrong)?;
+        write!(f, "{}: {}", self.place, Plain(&self.wrong))?;
         if !self.right.is_empty() {
-            write!(f, "\n    {}", self.right)?;
+            write!(f, "\n    {}", Plain(&self.right))?;
         }
         Ok(())
     }
@@ -68,6 +84,8 @@ pub enum ReportKind {
     Material,
     /// Something that has no effect, or another one than it may seem.
     Note,
+    /// How many duties of a profile are enforced.
+    Duties,
 }
 
 impl ReportKind {
@@ -82,6 +100,7 @@ impl ReportKind {
             Self::Weaker => "weaker",
             Self::Material => "material",
             Self::Note => "note",
+            Self::Duties => "duties",
         }
     }
 }
@@ -100,7 +119,8 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.kind.name(), self.place, self.text)
+        let text = Plain(&self.text);
+        write!(f, "{}: {}: {text}", self.kind.name(), self.place)
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use super::raw_audit::{Audit, AuditFailure, AuditSubject, AuditSync};
 pub(super) use super::raw_policy::{Policy, PolicyRef};
+pub(super) use super::raw_replay::{ReplayStore, ReplayStoreKind, StoreUrl};
 
 /// A key whose meaning this version does not have.
 type Later = serde_json::Value;
@@ -361,37 +362,6 @@ pub(super) struct Dpop {
     /// Another key whose nonces are taken, while keys are changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) nonce_key_previous: Option<SecretRef>,
-}
-
-/// `replay` of `[dpop]`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReplayStore {
-    /// Where. Default "memory".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) store: Option<ReplayStoreKind>,
-    /// Uses that are remembered at once; beyond it proofs are refused with 503. Default 1000000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) entries: Option<u64>,
-    /// Address of a shared store: not in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
-    pub(super) url: Option<Later>,
-    /// Authorities of a shared store: not in this version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
-    pub(super) ca: Option<Later>,
-}
-
-/// `store` of `replay`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ReplayStoreKind {
-    /// This process alone.
-    Memory,
-    /// Shared by replicas: not in this version.
-    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
-    Redis,
 }
 
 /// `[issuer.<name>.introspection]`.

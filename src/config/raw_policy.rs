@@ -89,6 +89,66 @@ pub(super) struct Policy {
     /// Longest `exp` - `iat`; narrows the issuer's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_lifetime: Option<String>,
+    /// Duties of a profile below that nothing enforces, accepted as such, by their ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) accept_gaps: Option<Vec<String>>,
+    /// What the profile demands, and who sees to it. In force for every policy that extends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) duty: Option<Vec<Duty>>,
+}
+
+/// One duty of a profile.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Duty {
+    /// Id in the catalogue of requirements, such as "MTLS-05".
+    pub(super) id: String,
+    /// The clause of the profile.
+    pub(super) clause: String,
+    /// The duty in words.
+    pub(super) text: String,
+    /// Default "must".
+    #[serde(default)]
+    pub(super) level: Level,
+    /// All who see to it together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) by: Option<Vec<Sees>>,
+    /// Why nothing enforces it; in place of `by`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) not_enforced: Option<String>,
+}
+
+/// `level` of a duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Level {
+    /// The profile demands it.
+    #[default]
+    Must,
+    /// The profile recommends it.
+    Should,
+}
+
+/// Who sees to a duty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Sees {
+    /// The gate itself: no key takes it back.
+    Gate,
+    /// `binding` without "none".
+    Binding,
+    /// `algorithms` of the issuers without RS256.
+    Algorithms,
+    /// `token_types` of the issuers with at+jwt alone.
+    TokenTypes,
+    /// `exp_leeway` of the issuers at zero.
+    ExpLeeway,
+    /// Introspection of tokens, or a `max_lifetime` that somebody chose.
+    Revocation,
+    /// `client_trust = "ca"` of the listeners.
+    ClientTrust,
+    /// `client_crl` of the listeners.
+    CertificateRevocation,
 }
 
 /// `introspection` of a policy.
@@ -205,7 +265,6 @@ pub(super) enum ReplayUnavailable {
     /// Nothing passes.
     Refuse,
     /// What this process has seen decides: with a shared store only.
-    #[schemars(extend("x-unsupported" = "a replay store that replicas share"))]
     Local,
 }
 
@@ -355,6 +414,9 @@ impl Policy {
             },
             require_headers: replaced(&self.require_headers, &base.require_headers),
             max_lifetime: replaced(&self.max_lifetime, &base.max_lifetime),
+            // Of each layer by itself: see `duties`.
+            accept_gaps: None,
+            duty: None,
         }
     }
 }

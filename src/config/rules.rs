@@ -10,7 +10,7 @@ use super::policies::{Chain, Policies};
 use super::problem::{Findings, ReportKind};
 use super::raw;
 use super::raw_policy::{
-    BindingKind, Certificate, ClaimRule, Clients, NonceRule, OneOrMore, Psd2Role,
+    BindingKind, Certificate, ClaimRule, Clients, NonceRule, OneOrMore, Psd2Role, ReplayUnavailable,
 };
 use super::values;
 use super::{authentication, linking};
@@ -119,6 +119,10 @@ fn proofs(merged: &raw::Policy, policies: &Policies<'_>) -> dpop::Rules {
             Some(NonceRule::Required) => dpop::NonceRule::Required,
             Some(NonceRule::Accepted) => dpop::NonceRule::Accepted,
             Some(NonceRule::Off) | None => dpop::NonceRule::Off,
+        },
+        replay_unavailable: match written.replay_unavailable {
+            Some(ReplayUnavailable::Local) => dpop::ReplayRule::Local,
+            Some(ReplayUnavailable::Refuse) | None => dpop::ReplayRule::Refuse,
         },
         algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
     }

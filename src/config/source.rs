@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::document::{At, Document};
-use super::files::{Content, Files};
+use super::files::{Content, Files, Given};
 use super::policies::BUILT_IN;
 use super::problem::{Findings, ReportKind};
 use super::raw;
@@ -35,9 +35,9 @@ pub(super) struct PolicySource {
 }
 
 /// Reads everything; `None` where something could not be understood at all.
-pub(super) fn read(path: &Path, out: &mut Findings) -> Option<Source> {
+pub(super) fn read(path: &Path, given: Option<Given>, out: &mut Findings) -> Option<Source> {
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
-    let mut files = Files::new(base);
+    let mut files = Files::new(base, given);
     let main = match files.take(path) {
         Ok(content) => content,
         Err(error) => {

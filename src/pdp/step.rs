@@ -10,7 +10,7 @@ use bytes::Bytes;
 use self::case::{Case, challenged, observed, read};
 use super::authorize::{self, Authorized, Gate};
 use super::credential::{Credential, credential, looks_signed};
-use super::dpop::{ProofFacts, ReplayKey};
+use super::dpop::{ProofFacts, ReplayKey, ReplayRule};
 use super::introspection::{How, Introspected};
 use super::jwt::Candidate;
 use super::keys::KeySet;
@@ -59,6 +59,8 @@ pub enum Ask {
         key: ReplayKey,
         /// The last second in which it could be taken again.
         until: UnixTime,
+        /// What the policy wants where the store that replicas share cannot tell.
+        rule: ReplayRule,
     },
 }
 

@@ -20,15 +20,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use self::cache::{Answers, Tokens};
 use self::fetch::Aborted;
 use self::introspect::{IntrospectionStatus, Introspector, Revoked};
 use self::jwks::Plane;
+use crate::pdp::dpop::ReplayRule;
 use crate::pdp::{Answer, Ask, Issuer, IssuerId, Peer, Unavailable, UnixTime};
 use crate::refusal::Reason;
-use crate::replay::Replay;
+use crate::replay::{self, Replay};
 use crate::telemetry::Metrics;
 
 /// Where and how the keys of one issuer are had.
@@ -58,6 +59,25 @@ pub struct Settings {
     pub required: bool,
     /// How and where it is asked about tokens, where the file says so.
     pub introspection: Option<introspect::Settings>,
+}
+
+impl Settings {
+    /// The key set that is had without asking anybody, and where from: of the file, or of the
+    /// snapshot of the last good one, if it is not too old.
+    ///
+    /// # Errors
+    /// Why the snapshot cannot be used.
+    pub fn at_hand(&self, now: UnixTime) -> Result<Option<(Vec<u8>, String)>, String> {
+        if let KeySource::File(path, content) = &self.source {
+            return Ok(Some((content.to_vec(), path.display().to_string())));
+        }
+        let Some(path) = &self.snapshot else {
+            return Ok(None);
+        };
+        let held = snapshot::read(path, &self.issuer.issuer, now)?;
+        let held = held.filter(|(_, fetched)| now.since(*fetched) <= self.keep_last_good_for);
+        Ok(held.map(|(keys, _)| (keys, path.display().to_string())))
+    }
 }
 
 /// Where keys come from.
@@ -101,7 +121,7 @@ pub struct Pip {
     tokens: Tokens,
     generations: Arc<AtomicU64>,
     introspection: introspect::Common,
-    replay: Arc<Replay>,
+    replay: ArcSwapOption<Replay>,
     metrics: Arc<Metrics>,
 }
 
@@ -128,7 +148,7 @@ impl Pip {
             planes: ArcSwap::from_pointee(HashMap::new()),
             tokens: Tokens::new(),
             generations: Arc::new(AtomicU64::new(1)),
-            replay: Replay::new(Arc::clone(&metrics)),
+            replay: ArcSwapOption::empty(),
             introspection: introspect::Common {
                 runtime: introspection,
                 answers: Arc::new(Answers::new()),
@@ -245,8 +265,8 @@ impl Pip {
                 detail: "the body is the request's own, and nobody else has it".into(),
                 retry_after: None,
             }),
-            Ask::FirstUse { key, until } => {
-                let first = self.replay.first_use(*key, *until, now)?;
+            Ask::FirstUse { key, until, rule } => {
+                let first = self.first_use(*key.as_bytes(), *until, now, *rule).await?;
                 Ok(Answer::FirstUse(first))
             }
             Ask::Introspect {
@@ -288,10 +308,49 @@ impl Pip {
         dropped
     }
 
-    /// Where the use of proofs is remembered.
+    /// Where the use of proofs is remembered, from now on. What was remembered stays so, and where
+    /// settings that changed leave something unknown it is refused (see [`Replay::renew`]). A shared
+    /// store is connected to on `control`.
+    ///
+    /// Call it from one task at a time.
+    pub fn set_replay(
+        &self,
+        settings: replay::Settings,
+        control: &tokio::runtime::Handle,
+        now: UnixTime,
+    ) {
+        let next = match self.replay.load_full() {
+            Some(before) => before.renew(settings, control, now),
+            None => Replay::start(settings, control, Arc::clone(self.metrics.replay())),
+        };
+        self.replay.store(Some(next));
+    }
+
+    /// The use of proofs, once there are settings.
     #[must_use]
-    pub const fn replay(&self) -> &Arc<Replay> {
-        &self.replay
+    pub fn replay(&self) -> Option<Arc<Replay>> {
+        self.replay.load_full()
+    }
+
+    async fn first_use(
+        &self,
+        key: replay::Key,
+        until: UnixTime,
+        now: UnixTime,
+        rule: ReplayRule,
+    ) -> Result<bool, Unavailable> {
+        let unknown = |detail: Box<str>, retry_after| Unavailable {
+            reason: Reason::ReplayUnavailable,
+            detail,
+            retry_after,
+        };
+        let Some(replay) = self.replay.load_full() else {
+            return Err(unknown("nothing is configured yet".into(), None));
+        };
+        match replay.first_use(key, until, now, rule).await {
+            Ok(found) => Ok(found == replay::Use::First),
+            Err(why) => Err(unknown(why.detail, why.retry_after)),
+        }
     }
 
     /// How each issuer stands, by name.
@@ -299,8 +358,6 @@ impl Pip {
     pub fn status(&self, now: UnixTime) -> Vec<IssuerStatus> {
         let held = i64::try_from(self.tokens.len()).unwrap_or(i64::MAX);
         self.metrics.token_cache().entries.set(held);
-        let used = i64::try_from(self.replay.len()).unwrap_or(i64::MAX);
-        self.metrics.replay().entries.set(used);
         let (active, inactive) = self.introspection.answers.len();
         let answers = self.metrics.introspection_cache();
         answers

@@ -317,7 +317,7 @@ reasons! {
         "The request cannot be decided at present.", "The introspection endpoint answers what RFC 7662 or RFC 9701 does not have; see the detail in the log.", retry 5;
     /// Whether the proof was used before cannot be known.
     ReplayUnavailable = "replay_unavailable", 503, NoChallenge, Undecided, "temporarily_unavailable",
-        "The request cannot be decided at present.", "The store of used proofs is full or does not answer: see dpop.replay; dpop.replay_unavailable of the policy is the rule.", retry 1;
+        "The request cannot be decided at present.", "The store of used proofs is full, does not answer or may have lost some: see dpop.replay; dpop.replay_unavailable of the policy is the rule.", retry 1;
 
     // ---- Upstream ------------------------------------------------------------------------------
     /// No server of the upstream takes a connection.

@@ -4,14 +4,17 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 
+use super::Settings;
 use super::certificate;
 use super::failure;
+use super::pem;
 use super::server::ServerTls;
 use super::trust::after;
 use crate::pdp::{Peer, Standing, UnixTime};
@@ -57,6 +60,32 @@ impl fmt::Debug for Current {
             .entries(self.by_listener.load().iter())
             .finish()
     }
+}
+
+/// A peer with a certificate (PEM, the leaf first), and what a listener with these settings says
+/// of it at `now`, as it would in a handshake.
+///
+/// # Errors
+/// The chain cannot be read, or TLS cannot be built.
+pub fn presented(
+    settings: &Settings,
+    chain: &[u8],
+    (remote, local): (SocketAddr, SocketAddr),
+    now: UnixTime,
+) -> Result<(Arc<Peer>, Standing), String> {
+    let chain = pem::certificates(chain)?;
+    let leaf = chain.first().ok_or("there is no certificate in it")?;
+    let certificate = certificate::read(leaf)?;
+    let tls = ServerTls::build(settings, None)?;
+    let peer = Arc::new(Peer {
+        remote,
+        local,
+        listener: Arc::clone(&settings.listener),
+        certificate: Some(certificate),
+    });
+    let trust = ConnectionTrust::new(&Current::new([Arc::clone(&tls)]), &tls, &peer, &chain, now);
+    let standing = trust.judge(Some(&tls), now);
+    Ok((peer, standing.unwrap_or(Standing::Untrusted)))
 }
 
 fn by_name(

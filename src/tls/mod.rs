@@ -68,6 +68,7 @@ pub mod trust;
 mod verifier;
 
 pub use certificate::read as read_certificate;
+pub use current::presented;
 pub use current::{ConnectionTrust, Current};
 pub use directory::{Directory, DirectoryEntry};
 pub use handshake::{Alpn, Failed, Greeted, Secured, greet, handshake};

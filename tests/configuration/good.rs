@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis::pdp::dpop::NonceRule;
+use portcullis::pdp::dpop::{NonceRule, ReplayRule};
 use portcullis::pdp::policy::{Access, Algorithm};
 use portcullis::pip::KeySource;
 use portcullis::pip::introspect::Endpoint;
+use portcullis::replay::{Breaker, Store};
 use portcullis::{config, http, tls, upstream};
 
 use super::*;
@@ -80,6 +81,63 @@ fn dpop_is_read_as_written() {
     assert_eq!(usual.proofs.ahead, Duration::from_secs(10));
     assert_eq!(nonce.proofs.nonce, NonceRule::Required);
     assert!(bearer.binding.none);
+}
+
+#[test]
+fn an_audit_log_is_read_as_written_and_what_weakens_it_is_reported() {
+    let keys = tempfile::tempdir_in(bench()).unwrap();
+    let name = keys.path().file_name().unwrap().to_str().unwrap();
+    std::fs::write(
+        keys.path().join("key"),
+        "0123456789abcdef0123456789abcdef\n",
+    )
+    .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(keys.path().join("key"), mode).unwrap();
+    let table = |lines: &str| {
+        format!(
+            "{MINIMAL}\n[audit]\nfile = \"{name}/log.jsonl\"\nkey = {{ file = \"{name}/key\" }}\nsigning_key = \"pki/server.key\"\n{lines}\n"
+        )
+    };
+    let checked = good(&table(""));
+    let audit = checked.audit.as_ref().unwrap();
+    assert_eq!(audit.checkpoint_every, Duration::from_secs(60));
+    assert_eq!(audit.rotate.size, 256 << 20);
+    assert_eq!(audit.queue, 10_000);
+    assert!(
+        !reported(&checked).contains("audit"),
+        "{}",
+        reported(&checked)
+    );
+    assert!(checked.print().contains("on_failure = \"refuse\""));
+    assert!(!checked.print().contains("0123456789"), "a key is printed");
+    let weaker = good(&table(
+        "subject = \"plain\"\non_failure = \"continue\"\nclaims = [\"a\"]",
+    ));
+    let said = reported(&weaker);
+    assert!(
+        said.contains("weaker: ") && said.contains("audit.subject"),
+        "{said}"
+    );
+    assert!(
+        said.contains("audit.on_failure: requests pass that leave no line"),
+        "{said}"
+    );
+    let weaker = weaker.audit.unwrap();
+    assert_ne!(
+        weaker.fingerprint, audit.fingerprint,
+        "on_failure needs a restart"
+    );
+    assert_eq!(
+        good(&table("subject = \"plain\""))
+            .audit
+            .unwrap()
+            .fingerprint,
+        audit.fingerprint
+    );
+    // Nothing is left behind by the look whether the folder can be written.
+    assert_eq!(std::fs::read_dir(keys.path()).unwrap().count(), 1);
+    assert!(good(MINIMAL).audit.is_none());
 }
 
 #[test]
@@ -188,6 +246,7 @@ case_insensitive = false
 
 #[test]
 fn what_is_printed_loads_as_the_same() {
+    // CFG-02
     let text = format!(
         "{MINIMAL}\n[[route]]\nname = \"a\"\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {{ scopes = [\"a\"] }}\n"
     );
@@ -388,4 +447,104 @@ fn nonces_of_one_process_are_reported_as_such() {
     let key = "[dpop]\nnonce_key = { file = \"nonce\" }\n";
     std::fs::write(bench().join("nonce"), "0123456789abcdef0123456789abcdef").unwrap();
     assert!(!said(&format!("{key}{}", with("required"))));
+}
+
+/// With a store of used proofs, and a route on which it counts.
+fn with_store(store: &str, dpop: &str) -> String {
+    format!(
+        "{MINIMAL}\n[[route]]\nname = \"a\"\npath = \"/a\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {{ scopes = [\"a\"]{dpop} }}\n[dpop]\nreplay = {{ {store} }}\n"
+    )
+}
+
+// DPOP-24, DPOP-25
+#[test]
+fn how_far_the_memory_of_used_proofs_reaches_is_said() {
+    let local = ", dpop = { replay_unavailable = \"local\" }";
+    let said = |store: &str, dpop: &str| {
+        let checked = good(&with_store(store, dpop));
+        let about = |line: &&str| line.contains("dpop") || line.contains("local");
+        let all = reported(&checked);
+        let lines = all.lines().filter(about).map(|line| {
+            let (place, text) = line.split_once("dpop.").unwrap_or(("", line));
+            format!("{} {text}", place.split(':').next().unwrap_or_default())
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(said("store = \"memory\"", ""), "");
+    let none = said("store = \"memory\"", local);
+    assert!(
+        none.contains("note") && none.contains("no effect"),
+        "{none}"
+    );
+    let shared = "store = \"redis\", url = \"redis://127.0.0.1:6379\"";
+    let plain = said(shared, "");
+    assert!(
+        plain.contains("remembered by redis://127.0.0.1:6379/0, for all replicas")
+            && plain.lines().count() == 1,
+        "{plain}"
+    );
+    let weak = said(shared, local);
+    assert!(
+        weak.contains("weaker") && weak.contains("under policy a, while"),
+        "{weak}"
+    );
+    let open = said(
+        "store = \"redis\", url = \"redis://:hunter2@store.bank.example\"",
+        "",
+    );
+    assert!(
+        open.contains("plaintext") && open.contains("without TLS"),
+        "{open}"
+    );
+    assert!(
+        open.contains("material") && open.contains("stands in this file"),
+        "{open}"
+    );
+    assert!(!open.contains("hunter2"), "{open}");
+}
+
+#[test]
+fn a_shared_store_is_read_as_written() {
+    let of = |store: &str| {
+        let checked = good(&with_store(store, ""));
+        assert!(!checked.print().contains("hunter2"), "{}", checked.print());
+        match checked.replay.store {
+            Store::Shared(shared) => shared,
+            Store::Memory => panic!("not shared"),
+        }
+    };
+    let plain = of("store = \"redis\", url = \"redis://:hunter2@127.0.0.1\"");
+    assert_eq!(plain.address().to_string(), "redis://127.0.0.1:6379/0");
+    assert_eq!(plain.timeout, Duration::from_millis(100));
+    assert_eq!(plain.breaker, Breaker::default());
+    assert_eq!(plain.confirmed_by, 0);
+    std::fs::write(bench().join("store-url"), "rediss://:hunter2@[::1]:7/3\n").unwrap();
+    let tls = "store = \"redis\", url = { file = \"store-url\" }, ca = [\"pki/client-ca.pem\"], server_name = \"store\", timeout = \"20ms\", confirmed_by = 1, breaker = { failures = 2 }";
+    let (one, two) = (of(tls), of(tls));
+    assert_eq!(one.address().to_string(), "rediss://[::1]:7/3");
+    assert_eq!(
+        (one.timeout, one.confirmed_by),
+        (Duration::from_millis(20), 1)
+    );
+    assert_eq!(one.breaker.failures, 2);
+    assert_eq!(one, two, "the same files are the same settings");
+    assert_ne!(one, of(&tls.replace("client-ca.pem", "server.pem")));
+    assert_ne!(one, of(&tls.replace("\"store\"", "\"other\"")));
+    // Another password is another setting; and the file is watched.
+    std::fs::write(bench().join("store-url"), "rediss://:hunter23@[::1]:7/3\n").unwrap();
+    assert_ne!(one, of(tls));
+    let checked = good(&with_store(tls, ""));
+    let watched = |(path, _): &(PathBuf, _)| path.ends_with("store-url");
+    assert!(checked.files.iter().any(watched));
+    let policy = |dpop| {
+        let checked = good(&with_store("store = \"memory\"", dpop));
+        let route = checked.snapshot.tables[0].routes().next().unwrap();
+        match &route.access {
+            Access::Policy(policy) => policy.proofs.replay_unavailable,
+            Access::Open => panic!("open"),
+        }
+    };
+    assert_eq!(policy(""), ReplayRule::Refuse);
+    let local = ", dpop = { replay_unavailable = \"local\" }";
+    assert_eq!(policy(local), ReplayRule::Local);
 }

@@ -84,3 +84,97 @@ fn routes_of_one_policy_share_it() {
     let checked = load_text(&text).unwrap_or_else(|problems| panic!("{}", said(&problems)));
     assert_eq!(checked.print().matches("# ---- policy payments").count(), 1);
 }
+
+/// A market's profile in the policies folder, and what is reported of a policy that stands on it.
+fn with_profile(profile: &str, policy: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("market.toml"), profile).unwrap();
+    let text = format!(
+        "policies = {:?}\n{MINIMAL}\n[[route]]\nname = \"it\"\npath = \"/\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {policy}\n",
+        folder.path().display().to_string()
+    );
+    let loaded = load_text(&text);
+    loaded
+        .map(|checked| reported(&checked))
+        .map_err(|problems| said(&problems))
+}
+
+const MARKET: &str = "
+[[duty]]
+id = \"OBUK-03\"
+clause = \"v4.0 message signing\"
+text = \"Requests are signed.\"
+not_enforced = \"message signing is not built\"
+[[duty]]
+id = \"MTLS-05\"
+clause = \"v4.0\"
+text = \"Tokens are bound.\"
+by = [\"binding\", \"client_trust\"]
+";
+
+// CFG-04
+#[test]
+fn a_profile_is_a_file_and_its_gaps_are_accepted_by_name() {
+    let refused = with_profile(MARKET, "{ extends = \"market\" }").unwrap_err();
+    assert!(
+        refused.contains("demands OBUK-03 (Requests are signed.)"),
+        "{refused}"
+    );
+    assert!(refused.contains("accept_gaps = [\"OBUK-03\"]"), "{refused}");
+    // The profile itself is a policy of the folder too.
+    let accepting = format!("accept_gaps = [\"OBUK-03\"]\n{MARKET}");
+    let accepted = "{ extends = \"market\", max_lifetime = \"10m\", accept_gaps = [\"OBUK-03\"] }";
+    let reports = with_profile(&accepting, accepted).unwrap();
+    let line =
+        "policy it: fapi2: 32 of 33 duties enforced; not OBUK-03 (message signing is not built)";
+    assert!(reports.contains(line), "{reports}");
+    // It is a recommendation.
+    let should = MARKET.replacen("clause", "level = \"should\"\nclause", 1);
+    assert!(with_profile(&should, "{ extends = \"market\" }").is_ok());
+    // What a policy takes back is named.
+    let bearer = accepted.replace("extends", "binding = [\"mtls\", \"none\"], extends");
+    let reports = with_profile(&accepting, &bearer).unwrap();
+    assert!(
+        reports.contains("MTLS-05 (binding: unbound tokens pass)"),
+        "{reports}"
+    );
+    for (profile, policy, wrong) in [
+        (
+            MARKET,
+            "{ extends = \"market\", accept_gaps = [\"OBUK-03\", \"MTLS-05\"] }",
+            "MTLS-05 is no gap of a profile",
+        ),
+        (
+            &MARKET.replace("by = [\"binding\", \"client_trust\"]", ""),
+            accepted,
+            "enforced by somebody, or not",
+        ),
+        (
+            &MARKET.replace("\"client_trust\"", "\"faith\""),
+            accepted,
+            "faith",
+        ),
+        (
+            &MARKET.replace("\"OBUK-03\"", "\"\""),
+            accepted,
+            "this is empty",
+        ),
+    ] {
+        let refused = with_profile(profile, policy).unwrap_err();
+        assert!(refused.contains(wrong), "{refused}");
+    }
+}
+
+#[test]
+fn whole_profiles_are_said_to_be_whole() {
+    let reports = with_profile("", "{ max_lifetime = \"10m\" }").unwrap();
+    assert!(
+        reports.contains("fapi2: 32 of 32 duties enforced"),
+        "{reports}"
+    );
+    let reports = with_profile("", "\"fapi2\"").unwrap();
+    assert!(
+        reports.contains("policy fapi2: fapi2: 31 of 32 duties enforced; not INT-14"),
+        "{reports}"
+    );
+}

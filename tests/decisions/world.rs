@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use portcullis::pdp::content::Pointer;
 use portcullis::pdp::decimal::Decimal;
-use portcullis::pdp::dpop::{NonceKeys, NonceRule, Origins, Rules};
+use portcullis::pdp::dpop::{NonceKeys, NonceRule, Origins, ReplayRule, Rules};
 use portcullis::pdp::introspection::{How, Introspected, Question, SignedAnswer, Unfit};
 use portcullis::pdp::keys::KeySet;
 use portcullis::pdp::linking::{Compared, Link, Linking};
@@ -193,6 +193,8 @@ pub(crate) struct PolicyChange {
     pub(crate) introspection: Option<String>,
     /// `accepted` or `required`.
     pub(crate) nonce: Option<String>,
+    /// What this process has seen decides while the shared store is out of reach.
+    pub(crate) replay_local: bool,
 }
 
 /// One more demand on the user's authentication.
@@ -591,12 +593,15 @@ impl World {
                     assert_eq!(*limit, BODY_BYTES);
                     Answer::Body(case.body.clone().into())
                 }
-                Ask::FirstUse { until, .. } => {
+                Ask::FirstUse { until, rule, .. } => {
                     traces.uses += 1;
                     assert!(*until >= now, "a proof that can be taken is kept");
                     match case.used.as_deref() {
                         None => Answer::FirstUse(true),
                         Some("yes") => Answer::FirstUse(false),
+                        Some("unknown to others") if *rule == ReplayRule::Local => {
+                            Answer::FirstUse(true)
+                        }
                         Some(_) => {
                             let why = Unavailable {
                                 reason: Reason::ReplayUnavailable,
@@ -895,7 +900,7 @@ impl World {
     }
 
     /// A proof as the case says.
-    fn proof(&self, case: &Case) -> String {
+    pub(crate) fn proof(&self, case: &Case) -> String {
         let token = self.token(case);
         let mut header = Map::new();
         header.insert("typ".to_owned(), "dpop+jwt".into());
@@ -1062,7 +1067,7 @@ fn to_json(value: &toml::Value) -> Value {
 }
 
 /// `tpp`, `renewed`, `other`, and `old`, whose last good second is [`NOW`].
-fn certificate(name: &str) -> PeerCertificate {
+pub(crate) fn certificate(name: &str) -> PeerCertificate {
     let der = name.as_bytes();
     let thumbprint = Thumbprint::of_der(der);
     let after = if name == "old" { NOW } else { NOW + 86_400 };
@@ -1162,6 +1167,11 @@ fn policy(name: &str, change: &PolicyChange) -> Policy {
                 Some("accepted") => NonceRule::Accepted,
                 Some("required") => NonceRule::Required,
                 Some(other) => panic!("no nonce rule {other}"),
+            },
+            replay_unavailable: if change.replay_local {
+                ReplayRule::Local
+            } else {
+                ReplayRule::Refuse
             },
             algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
         },

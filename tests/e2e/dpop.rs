@@ -176,7 +176,7 @@ fn every_algorithm_and_both_protocols() {
 
 #[test]
 fn the_scheme_does_not_decide_what_must_be_proven() {
-    // DPOP-18 to DPOP-21, MTLS-11, contract section 2
+    // DPOP-18 to DPOP-21, MTLS-11, contract section 2, ATK-01
     let party = Party::new("ES256");
     let proof = || party.proof("GET", "/accounts/1").sign(&party.key);
     let answer = call(&party.request("/accounts/1"));
@@ -342,7 +342,7 @@ fn a_nonce_is_good_at_another_process_with_the_same_key() {
 
 #[test]
 fn of_copies_of_a_proof_exactly_one_passes() {
-    // DPOP-22, DPOP-40
+    // DPOP-22, DPOP-40, ATK-03
     let party = Party::new("ES256");
     for round in 0..10 {
         let path = format!("/accounts/{round}");
@@ -419,6 +419,38 @@ fn a_proof_that_fails_uses_nothing_up() {
         401,
         "proof_replayed",
     );
+}
+
+#[test]
+fn a_second_try_at_the_api_uses_no_second_proof_up() {
+    // DPOP-36, DPOP-39
+    let party = Party::new("ES256");
+    let request = |path: &str| {
+        let proof = party.proof("GET", path).sign(&party.key);
+        party.request(path).field("DPoP", &proof)
+    };
+    // Tried again is what went out on a connection that was there already.
+    let mut tries = 0;
+    for round in 0..50 {
+        assert_eq!(call(&request(&format!("/accounts/{round}"))).status, 200);
+        let path = format!("/accounts/lost-{round}");
+        let answer = call(&request(&path).field("x-lab", "close-early"));
+        assert!(
+            answer.status == 502 || answer.status == 504,
+            "{}",
+            answer.status
+        );
+        assert!(answer.field("www-authenticate").is_none());
+        assert!(answer.field("proxy-authenticate").is_none());
+        let id = answer.field("x-fapi-interaction-id").unwrap();
+        tries = playing().gate.log("interaction_id", id)["attempts"]
+            .as_u64()
+            .unwrap();
+        if tries > 1 {
+            break;
+        }
+    }
+    assert!(tries > 1, "the gate tried but once");
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn every_line_of_stdout_is_json_whatever_the_client_sends() {
 
 #[test]
 fn a_token_is_in_no_log_at_any_level() {
-    // PRES-10; authorino#617, ai-gateway#2436
+    // PRES-10; authorino#617, ai-gateway#2436, ATK-03
     let stage = Stage::new();
     let config = stage.write(&stage.config());
     let gate = Gate::start_with(&config, &["--log-level", "trace"]);

@@ -36,6 +36,8 @@ pub struct Rules {
     pub ahead: Duration,
     /// What becomes of nonces.
     pub nonce: NonceRule,
+    /// What holds while it cannot be known whether a proof was used before.
+    pub replay_unavailable: ReplayRule,
     /// Algorithms that proofs may be signed with. RS256 is none, should it stand here
     /// (FAPI 2.0 Security Profile s5.4.1).
     pub algorithms: Vec<Algorithm>,
@@ -50,6 +52,16 @@ pub enum NonceRule {
     Accepted,
     /// None is given out and none is looked at.
     Off,
+}
+
+/// What holds while the store of used proofs that replicas share is out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ReplayRule {
+    /// No proof is taken.
+    #[default]
+    Refuse,
+    /// What this process has seen decides: a proof may then pass once at each replica.
+    Local,
 }
 
 /// What a request must be for a proof to be of it.

@@ -227,6 +227,7 @@ impl<B> Case<B> {
         let ask = Ask::FirstUse {
             key: proof.replay_key(),
             until: proof.until(&self.policy.proofs),
+            rule: self.policy.proofs.replay_unavailable,
         };
         if self.passes(token, now).is_err() {
             return self.decided(token, now, trail);

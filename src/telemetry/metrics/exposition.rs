@@ -13,6 +13,7 @@ use super::handle::{
     IntrospectionMetrics, IssuerMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics,
 };
 use super::number::Latency;
+use super::replay::ReplayMetrics;
 use super::{AuditMetrics, Series, live};
 use crate::pdp::UnixTime;
 
@@ -33,6 +34,7 @@ impl Collector for Exposition {
         if series.audit.in_use.value() != 0 {
             audit(&mut to, &series.audit, now)?;
         }
+        replay(&mut to, &series.replay)?;
         process(&mut to, series)
     }
 }
@@ -386,23 +388,54 @@ fn audit(to: &mut Writer<'_>, audit: &AuditMetrics, now: UnixTime) -> fmt::Resul
     )
 }
 
-fn process(to: &mut Writer<'_>, series: &Series) -> fmt::Result {
-    let replay = &series.replay;
+fn replay(to: &mut Writer<'_>, replay: &ReplayMetrics) -> fmt::Result {
+    let level = |value: i64| u64::try_from(value).unwrap_or(0);
     to.counter(
         "replay_uses",
         "DPoP proofs by whether they were used before",
-        [
-            ([("result", "first")], replay.first.value()),
-            ([("result", "repeated")], replay.repeated.value()),
-            ([("result", "full")], replay.full.value()),
-        ],
+        replay
+            .uses()
+            .map(|(result, count)| ([("result", result)], count)),
+    )?;
+    to.total(
+        "replay_stood_in",
+        "Answers of the memory of this process in place of the shared store",
+        replay.stood_in.value(),
     )?;
     to.one(
         "replay_entries",
-        "Uses of DPoP proofs that are remembered",
+        "Uses of DPoP proofs that this process remembers",
         None,
-        u64::try_from(replay.entries.value()).unwrap_or(0),
+        level(replay.entries.value()),
     )?;
+    to.one(
+        "replay_store_reachable",
+        "1 while the shared store answers, and where there is none",
+        None,
+        level(replay.reachable.value()),
+    )?;
+    to.one(
+        "replay_breaker_state",
+        "0 closed, 1 half-open, 2 open",
+        None,
+        level(replay.breaker.value()),
+    )?;
+    to.total(
+        "replay_losses",
+        "Times that the shared store may have lost uses: failover, restart, flush, eviction",
+        replay.losses.value(),
+    )?;
+    let (sum, count, buckets) = replay.command.read();
+    to.0.encode_descriptor(
+        "replay_command_duration",
+        "How long answers of the shared store took",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?
+    .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+}
+
+fn process(to: &mut Writer<'_>, series: &Series) -> fmt::Result {
     let answers = &series.answer_cache;
     to.gauge(
         "introspection_cache_entries",

@@ -7,12 +7,14 @@
 mod exposition;
 mod handle;
 mod number;
+mod replay;
 
 pub use handle::{
     CallResult, FetchResult, IntrospectionMetrics, IssuerMetrics, ListenerMetrics, Outcome,
     RouteMetrics, Stages, UpstreamMetrics,
 };
 pub use number::{Count, Counts, Latency, Level};
+pub use replay::{ReplayMetrics, ReplayResult};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -113,7 +115,7 @@ impl Metrics {
 
     /// Uses of DPoP proofs.
     #[must_use]
-    pub fn replay(&self) -> &ReplayMetrics {
+    pub fn replay(&self) -> &Arc<ReplayMetrics> {
         &self.series.replay
     }
 
@@ -201,19 +203,6 @@ pub struct AnswerCacheMetrics {
     pub dropped: Count,
 }
 
-/// Uses of DPoP proofs.
-#[derive(Debug, Default)]
-pub struct ReplayMetrics {
-    /// Proofs that were used for the first time.
-    pub first: Count,
-    /// Proofs that were used before.
-    pub repeated: Count,
-    /// Proofs of which it could not be known, for want of room.
-    pub full: Count,
-    /// Uses remembered, as last counted.
-    pub entries: Level,
-}
-
 /// The audit log. Shown only where there is one.
 #[derive(Debug, Default)]
 pub struct AuditMetrics {
@@ -262,7 +251,7 @@ struct Series {
     issuers: Named<IssuerMetrics>,
     introspections: Named<IntrospectionMetrics>,
     answer_cache: AnswerCacheMetrics,
-    replay: ReplayMetrics,
+    replay: Arc<ReplayMetrics>,
     token_cache: TokenCacheMetrics,
     audit: AuditMetrics,
     lines_lost: Arc<Count>,
@@ -385,6 +374,11 @@ mod tests {
         issuer.fetched(FetchResult::Timeout);
         metrics.token_cache().hits.add_one();
         metrics.lines_lost().add(3);
+        metrics.replay().used(ReplayResult::First);
+        metrics.replay().used(ReplayResult::Uncertain);
+        metrics.replay().breaker.set(2);
+        metrics.replay().entries.set(4);
+        metrics.replay().command.observe(Duration::from_micros(300));
         metrics.loaded(7, UnixTime::from_secs(1_000_001));
         metrics.reload_refused();
         let text = text(&metrics);
@@ -403,6 +397,14 @@ mod tests {
             "portcullis_issuer_fetches_total{issuer=\"main\",result=\"timeout\"} 1",
             "portcullis_token_cache_hits_total 1",
             "portcullis_access_log_lines_lost_total 3",
+            "portcullis_replay_uses_total{result=\"first\"} 1",
+            "portcullis_replay_uses_total{result=\"uncertain\"} 1",
+            "portcullis_replay_stood_in_total 0",
+            "portcullis_replay_entries 4",
+            "portcullis_replay_store_reachable 1",
+            "portcullis_replay_breaker_state 2",
+            "portcullis_replay_losses_total 0",
+            "portcullis_replay_command_duration_seconds_count 1",
             "portcullis_config_generation 7",
             "portcullis_config_last_reload_successful 0",
             "portcullis_config_loaded_timestamp_seconds 1000001",

@@ -69,6 +69,11 @@ impl<const N: usize> Counts<N> {
         }
     }
 
+    /// All, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(Count::value)
+    }
+
     /// Those that are not zero, with their place.
     pub(super) fn seen(&self) -> impl Iterator<Item = (usize, u64)> {
         let all = self.0.iter().map(Count::value).enumerate();

@@ -155,7 +155,7 @@ async fn fields_of_the_answer_are_cleaned() {
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
             .collect();
         assert_eq!(fields, ["set-cookie: a", "set-cookie: b"]);
-        assert_eq!(answer.server, address.to_string().into());
+        assert_eq!(*answer.server, *address.to_string());
         assert_eq!(answer.attempts, 1);
     })
     .await;

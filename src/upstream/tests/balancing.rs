@@ -31,7 +31,7 @@ async fn a_server_that_takes_no_connection_is_passed_over() {
         let bench = bench(&[nobody().await, good], |_| {});
         for method in ["POST", "GET"] {
             let sent = bench.send(request(method, "/", nothing())).await.unwrap();
-            assert_eq!(sent.server, good.to_string().into());
+            assert_eq!(*sent.server, *good.to_string());
             assert_eq!(sent.attempts, 1);
         }
         assert_eq!(heads.count(), 2);

@@ -68,6 +68,7 @@ fn the_api_is_told_who_calls_and_never_by_the_caller() {
     assert_eq!(seen.field("x-auth-acr"), None);
     assert_eq!(seen.field("authorization"), None);
     assert_eq!(seen.field("host"), Some("api.bank.test"));
+    // FWD-08
     assert_eq!(seen.field("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(seen.field("x-forwarded-proto"), Some("https"));
     assert_eq!(seen.field("x-forwarded-host"), Some("api.bank.test"));

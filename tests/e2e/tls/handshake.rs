@@ -10,7 +10,7 @@ use std::net::TcpStream;
 
 #[test]
 fn plain_http_is_not_answered_with_content_nor_redirected() {
-    // TLS-01
+    // TLS-01, ATK-02
     let mut socket = TcpStream::connect(playing().gate.address("bank")).unwrap();
     socket
         .write_all(b"GET /accounts/1 HTTP/1.1\r\nHost: api.bank.test\r\n\r\n")
@@ -44,7 +44,7 @@ fn old_hello(version: [u8; 2]) -> Vec<u8> {
 
 #[test]
 fn tls_1_0_and_1_1_are_refused_with_an_alert_that_scanners_know() {
-    // TLS-02
+    // TLS-02, ATK-02
     for version in [[3, 1], [3, 2]] {
         let mut socket = TcpStream::connect(playing().gate.address("bank")).unwrap();
         socket.write_all(&old_hello(version)).unwrap();

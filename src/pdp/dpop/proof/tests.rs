@@ -34,6 +34,7 @@ fn rules(nonce: NonceRule) -> Rules {
         age: Duration::from_secs(60),
         ahead: Duration::from_secs(10),
         nonce,
+        replay_unavailable: ReplayRule::Refuse,
         algorithms: vec![Algorithm::Ps256, Algorithm::Es256, Algorithm::EdDsa],
     }
 }
