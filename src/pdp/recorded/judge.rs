@@ -517,7 +517,16 @@ impl Case<'_> {
         }
         self.body()?;
         match (scheme, self.became()) {
-            (Scheme::Bearer, _) | (Scheme::Dpop, None) => Ok(()),
+            (Scheme::Bearer, _) => Ok(()),
+            (Scheme::Dpop, None) => {
+                let rule = self.policy.proofs.replay_unavailable;
+                if self.recorded.facts.used_locally && rule == ReplayRule::Refuse {
+                    return Err(unknown(
+                        "whether the shared store was asked is not recorded",
+                    ));
+                }
+                Ok(())
+            }
             (Scheme::Dpop, Some(Reason::ProofReplayed)) => Err(Reason::ProofReplayed.into()),
             (Scheme::Dpop, Some(Reason::ReplayUnavailable)) => {
                 match self.policy.proofs.replay_unavailable {
