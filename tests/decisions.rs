@@ -21,6 +21,8 @@ mod world;
 
 #[path = "decisions/recorded.rs"]
 mod recorded;
+#[path = "decisions/replayed.rs"]
+mod replayed;
 #[path = "decisions/second.rs"]
 mod second;
 

@@ -149,6 +149,12 @@ impl Gate {
     }
 }
 
+/// What a second signal asks for; the audit log has no more than a moment then.
+fn at_once() -> Duration {
+    tracing::warn!("ended at once, by a second signal");
+    Duration::from_millis(500)
+}
+
 /// The audit log, with its signed lines on the way of the access log too.
 fn open_audit(
     settings: Option<&audit::Settings>,
@@ -240,7 +246,7 @@ impl Running {
         if self.orders.send(Order::Stop(done)).is_err() || wait.blocking_recv().is_err() {
             tracing::error!("the control task ended before its time");
         }
-        if let Err(error) = self.end() {
+        if let Err(error) = self.end(FLUSH_AUDIT) {
             tracing::error!(%error, "the end");
         }
     }
@@ -253,7 +259,7 @@ impl Running {
     pub fn until_signalled(self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let orders = self.orders.clone();
-        self.runtime.block_on(async {
+        let patience = self.runtime.block_on(async {
             let mut hangup = signal(SignalKind::hangup())?;
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
@@ -262,7 +268,7 @@ impl Running {
                     _ = hangup.recv() => {
                         let (done, _) = oneshot::channel();
                         if orders.send(Order::Reload(done)).is_err() {
-                            return Ok(());
+                            return Ok(FLUSH_AUDIT);
                         }
                     }
                     _ = terminate.recv() => break,
@@ -271,22 +277,22 @@ impl Running {
             }
             let (done, wait) = oneshot::channel();
             if orders.send(Order::Stop(done)).is_err() {
-                return Ok(());
+                return Ok(FLUSH_AUDIT);
             }
             tokio::select! {
                 stopped = wait => if stopped.is_err() {
                     tracing::error!("the control task ended before its time");
                 },
-                _ = terminate.recv() => tracing::warn!("ended at once, by a second signal"),
-                _ = interrupt.recv() => tracing::warn!("ended at once, by a second signal"),
+                _ = terminate.recv() => return Ok(at_once()),
+                _ = interrupt.recv() => return Ok(at_once()),
             }
-            Ok::<_, std::io::Error>(())
+            Ok::<_, std::io::Error>(FLUSH_AUDIT)
         })?;
-        self.end()
+        self.end(patience)
     }
 
-    fn end(self) -> std::io::Result<()> {
-        let audited = self.audit.is_none_or(|audit| audit.close(FLUSH_AUDIT));
+    fn end(self, patience: Duration) -> std::io::Result<()> {
+        let audited = self.audit.is_none_or(|audit| audit.close(patience));
         self.runtime.shutdown_background();
         self.introspection.shutdown_background();
         if !self.sink.flush(FLUSH) {

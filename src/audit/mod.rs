@@ -9,7 +9,7 @@
 //! A line holds what the decision looked at, as facts that can be judged again ([`replay`]); never
 //! a token, a proof, a body or a secret.
 //!
-//! Requests hand their line over through a bounded queue ([`Log::take`]) and never wait. One thread
+//! Requests hand their line over through a bounded queue ([`Log::admit`]) and never wait. One thread
 //! writes. Where the queue is full or the disk fails, the caller is told, and refuses the request
 //! unless the operator wants it otherwise: nothing is dropped without a record of it.
 

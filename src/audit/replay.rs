@@ -111,7 +111,7 @@ impl Replay {
             return;
         }
         self.decisions = self.decisions.saturating_add(1);
-        // What was refused for want of the log itself was decided otherwise, and is not recorded.
+        // What was refused for want of the log itself had passed before that.
         let ours = reason.filter(|reason| *reason != Reason::AuditUnavailable);
         let recorded = Recorded {
             facts: line.facts,
@@ -130,6 +130,10 @@ impl Replay {
                 )
             }
             (Judgement::Passes | Judgement::Observed(_), true) => return self.as_before(),
+            // That the log could not be written then is no rule of either configuration.
+            (Judgement::Passes | Judgement::Observed(_), false) if ours != reason => {
+                return self.as_before();
+            }
             (Judgement::Passes | Judgement::Observed(_), false) => {
                 (Kind::Passed, code.unwrap_or("-").to_owned())
             }

@@ -172,6 +172,63 @@ fn dpop_is_read_as_written() {
 }
 
 #[test]
+fn an_audit_log_is_read_as_written_and_what_weakens_it_is_reported() {
+    let keys = tempfile::tempdir_in(bench()).unwrap();
+    let name = keys.path().file_name().unwrap().to_str().unwrap();
+    std::fs::write(
+        keys.path().join("key"),
+        "0123456789abcdef0123456789abcdef\n",
+    )
+    .unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(keys.path().join("key"), mode).unwrap();
+    let table = |lines: &str| {
+        format!(
+            "{MINIMAL}\n[audit]\nfile = \"{name}/log.jsonl\"\nkey = {{ file = \"{name}/key\" }}\nsigning_key = \"pki/server.key\"\n{lines}\n"
+        )
+    };
+    let checked = good(&table(""));
+    let audit = checked.audit.as_ref().unwrap();
+    assert_eq!(audit.checkpoint_every, Duration::from_secs(60));
+    assert_eq!(audit.rotate.size, 256 << 20);
+    assert_eq!(audit.queue, 10_000);
+    assert!(
+        !reported(&checked).contains("audit"),
+        "{}",
+        reported(&checked)
+    );
+    assert!(checked.print().contains("on_failure = \"refuse\""));
+    assert!(!checked.print().contains("0123456789"), "a key is printed");
+    let weaker = good(&table(
+        "subject = \"plain\"\non_failure = \"continue\"\nclaims = [\"a\"]",
+    ));
+    let said = reported(&weaker);
+    assert!(
+        said.contains("weaker: ") && said.contains("audit.subject"),
+        "{said}"
+    );
+    assert!(
+        said.contains("audit.on_failure: requests pass that leave no line"),
+        "{said}"
+    );
+    let weaker = weaker.audit.unwrap();
+    assert_ne!(
+        weaker.fingerprint, audit.fingerprint,
+        "on_failure needs a restart"
+    );
+    assert_eq!(
+        good(&table("subject = \"plain\""))
+            .audit
+            .unwrap()
+            .fingerprint,
+        audit.fingerprint
+    );
+    // Nothing is left behind by the look whether the folder can be written.
+    assert_eq!(std::fs::read_dir(keys.path()).unwrap().count(), 1);
+    assert!(good(MINIMAL).audit.is_none());
+}
+
+#[test]
 fn introspection_is_read_as_written() {
     let checked = load(&bench().join("kit/pep-2.toml")).unwrap();
     let main = checked.issuers.iter().find(|of| &*of.issuer.name == "main");

@@ -35,7 +35,7 @@ impl Private for Digests {
 }
 
 /// Decides a case and records it, through JSON as a file would.
-fn record(world: &World, case: &Case) -> Recorded {
+pub(crate) fn record(world: &World, case: &Case) -> Recorded {
     let snapshot = world.snapshot(case);
     let now = UnixTime::from_secs(NOW.saturating_add_signed(case.clock));
     let decided = world.decide(case);
@@ -74,7 +74,10 @@ fn record(world: &World, case: &Case) -> Recorded {
     }
 }
 
-fn judged(recorded: &Recorded, snapshot: &Arc<Snapshot>) -> Result<&'static str, String> {
+pub(crate) fn judged(
+    recorded: &Recorded,
+    snapshot: &Arc<Snapshot>,
+) -> Result<&'static str, String> {
     match judge(recorded, snapshot).judgement {
         Judgement::Passes => Ok("authorized"),
         Judgement::Observed(_) => Ok("observed"),
@@ -83,7 +86,7 @@ fn judged(recorded: &Recorded, snapshot: &Arc<Snapshot>) -> Result<&'static str,
     }
 }
 
-fn real(outcome: &Outcome) -> &'static str {
+pub(crate) fn real(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Authorized(permit) if permit.observed().is_some() => "observed",
         Outcome::Authorized(_) => "authorized",
@@ -92,7 +95,7 @@ fn real(outcome: &Outcome) -> &'static str {
 }
 
 /// One text of the token for all times: each ECDSA signature is another.
-fn settled(world: &World, case: Case) -> Case {
+pub(crate) fn settled(world: &World, case: Case) -> Case {
     Case {
         token: world.token(&case),
         ..case

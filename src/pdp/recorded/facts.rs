@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::claims::ClaimFacts;
 use super::head::CredentialFact;
 use crate::pdp::credential::none_in_query;
-use crate::pdp::dpop::ProofFacts;
+use crate::pdp::dpop::{ProofFacts, ReplayRule};
 use crate::pdp::policy::{Access, Issuer, Policy, Snapshot};
 use crate::pdp::time::UnixTime;
 use crate::pdp::{Peer, RequestHead, Standing, Trail, interaction_id};
@@ -336,6 +336,9 @@ pub struct Facts {
     /// The proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<ProofFacts>,
+    /// Whether what this process had seen of proofs would have done, without the shared store.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub used_locally: bool,
     /// The token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenFacts>,
@@ -415,6 +418,9 @@ impl Facts {
                 .filter(|_| unread)
                 .map_or_else(Vec::new, |issuer| claim_names(issuer)),
             proof: trail.proof.clone(),
+            used_locally: trail.proof.is_some()
+                && policy
+                    .is_some_and(|policy| policy.proofs.replay_unavailable == ReplayRule::Local),
             token: trail.token.as_ref().map(|token| TokenFacts {
                 introspected: opaque,
                 claims: claims(token),

@@ -11,7 +11,7 @@ use super::head;
 use crate::pdp::authorize::{self, Evidence};
 use crate::pdp::claims;
 use crate::pdp::credential::{Credential, credential, looks_signed, none_in_query};
-use crate::pdp::dpop::{KeyThumbprint, Target, Unfit};
+use crate::pdp::dpop::{KeyThumbprint, ReplayRule, Target, Unfit};
 use crate::pdp::jwt;
 use crate::pdp::policy::{Access, Fact, Issuer, Policy, Route, Snapshot};
 use crate::pdp::route::{Routed, route};
@@ -521,9 +521,22 @@ impl Case<'_> {
         }
         self.body()?;
         match (scheme, self.became()) {
-            (Scheme::Bearer, _) | (Scheme::Dpop, None) => Ok(()),
-            (Scheme::Dpop, Some(reason @ (Reason::ProofReplayed | Reason::ReplayUnavailable))) => {
-                Err(reason.into())
+            (Scheme::Bearer, _) => Ok(()),
+            (Scheme::Dpop, None) => {
+                let rule = self.policy.proofs.replay_unavailable;
+                if self.recorded.facts.used_locally && rule == ReplayRule::Refuse {
+                    return Err(unknown(
+                        "whether the shared store was asked is not recorded",
+                    ));
+                }
+                Ok(())
+            }
+            (Scheme::Dpop, Some(Reason::ProofReplayed)) => Err(Reason::ProofReplayed.into()),
+            (Scheme::Dpop, Some(Reason::ReplayUnavailable)) => {
+                match self.policy.proofs.replay_unavailable {
+                    ReplayRule::Refuse => Err(Reason::ReplayUnavailable.into()),
+                    ReplayRule::Local => Err(unknown("what this process had seen is not recorded")),
+                }
             }
             (Scheme::Dpop, Some(_)) => Err(unknown("whether the proof was new was not asked")),
         }

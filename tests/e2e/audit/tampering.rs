@@ -260,7 +260,7 @@ fn the_chain_goes_on_over_reloads_and_checkpoints_come_by_time() {
 #[test]
 fn files_are_rotated_under_load_and_hang_together() {
     let audited = Audited::new();
-    let gate = audited.start("rotate = { size = \"1MiB\" }");
+    let gate = audited.start("sync = \"write\"\nrotate = { size = \"1MiB\" }");
     let token = audited.stage.token();
     // Long paths make long lines.
     let target = format!("/accounts/{}", "x".repeat(3000));
