@@ -2,8 +2,8 @@
 //! is what a registered client may send (RFC 9101, RFC 9126, RFC 7523; FAPI 2.0 Message Signing
 //! s5.3.1).
 //!
-//! A request walks [`form`] → what it brings ([`request`]) → the client that it names
-//! ([`client`]) → [`judge`]. Nothing is rewritten: the bytes that were judged are those that the
+//! A request walks [`form`] → what it brings (`request`) → the client that it names
+//! ([`client`]) → `judge`. Nothing is rewritten: the bytes that were judged are those that the
 //! server gets (JAR-17), so whatever another reader could take for something else is refused.
 
 mod assertion;
