@@ -222,7 +222,11 @@ pub async fn serve(
 
     let who = (id, standing.as_ref().ok().copied().flatten());
 
-    let (mut trail, mut witness) = (Trail::default(), Witness::new());
+    let mut trail = Trail {
+        recording: generation.recording.is_some(),
+        ..Trail::default()
+    };
+    let mut witness = Witness::new();
     let judged = judge(
         &connection,
         &generation,

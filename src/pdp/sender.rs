@@ -4,6 +4,7 @@
 use super::dpop::{Expected, KeyThumbprint, Proof, ProofFacts, Proven, Target, single};
 use super::policy::Policy;
 use super::route::Routed;
+use super::step::Trail;
 use super::time::UnixTime;
 use super::token::AccessToken;
 use crate::refusal::{Reason, Refusal, Scheme};
@@ -41,7 +42,7 @@ impl Sender {
         token: &AccessToken,
         routed: &Routed<B>,
         policy: &Policy,
-        (now, seen): (UnixTime, &mut Option<ProofFacts>),
+        (now, trail): (UnixTime, &mut Trail),
     ) -> Result<Self, Refusal> {
         match scheme {
             Scheme::Bearer => return Ok(Self::Bearer),
@@ -65,12 +66,11 @@ impl Sender {
             rules: &policy.proofs,
         };
         let fits = proof.fits(&expected, routed.snapshot.nonces.as_deref(), now);
-        let became = fits.as_ref().err().map(Refusal::reason);
-        *seen = Some(ProofFacts::of(
-            &proof,
-            (expected.target, &policy.proofs),
-            became,
-        ));
+        if trail.recording {
+            let became = fits.as_ref().err().map(Refusal::reason);
+            let by = (expected.target, &policy.proofs);
+            trail.proof = Some(ProofFacts::of(&proof, by, became));
+        }
         fits.map(|()| Self::Claimed(Box::new(proof)))
     }
 

@@ -131,7 +131,9 @@ pub struct Trail {
     pub digest: Option<TokenDigest>,
     /// `iss` of the issuers that were not the token's.
     pub accepted: Arc<[Box<str>]>,
-    /// What is recorded of the proof, once it could be read.
+    /// Whether what only a record wants is worked out too.
+    pub recording: bool,
+    /// What is recorded of the proof, once it could be read, where it is wanted.
     pub proof: Option<ProofFacts>,
     /// What the issuer says of a token that was verified here.
     pub told: Option<SharedToken>,
@@ -388,7 +390,7 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
         Ok(credential) => credential,
         Err(refusal) => return observed(routed, refusal, now),
     };
-    let read = Sender::read(scheme, &token, &routed, &policy, (now, &mut trail.proof));
+    let read = Sender::read(scheme, &token, &routed, &policy, (now, trail));
     let sender = match read {
         Ok(sender) => sender,
         Err(refusal) => {

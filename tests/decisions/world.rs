@@ -511,7 +511,10 @@ impl World {
     }
 
     pub(crate) fn run(&self, case: &Case, known: Option<&SharedToken>) -> Decided {
-        let mut trail = Trail::default();
+        let mut trail = Trail {
+            recording: true,
+            ..Trail::default()
+        };
         let mut traces = Traces::default();
         let result = self.walk(case, known, &mut trail, &mut traces);
         let outcome = match result {

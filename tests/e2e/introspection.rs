@@ -164,7 +164,7 @@ fn a_thousand_first_uses_at_once_over_both_protocols_make_one_call() {
 fn a_server_in_trouble_is_503_and_no_word_about_the_token() {
     // INT-06, INT-12, INT-16, contract section 3
     let stage = Stage::new();
-    let lines = "timeout = \"500ms\"\ncache = { active = \"0s\", inactive = \"0s\" }\nbreaker = { failures = 1000 }\n";
+    let lines = "timeout = \"2s\"\ncache = { active = \"0s\", inactive = \"0s\" }\nbreaker = { failures = 1000 }\n";
     let config = introspecting(&stage, stage.config(), lines);
     let gate = stage.start(&config);
     let token = stage.issuer.opaque(&stage.draft());
