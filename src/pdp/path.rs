@@ -139,12 +139,17 @@ fn settled(reading: &str) -> Result<(), Flaw> {
 }
 
 /// A segment counts as a dot segment if it is one after its parameters are cut and the blanks
-/// around it are trimmed, as some servers do.
+/// around it are trimmed, as some servers do. So does one that is gone then, of blanks or of dots
+/// alone, where another stands after it: that would move up.
 fn dot_segments(reading: &str) -> Result<(), Flaw> {
+    let mut gone = false;
     let found = reading.split('/').any(|segment| {
         let name = segment.split([';', '?', '#']).next().unwrap_or(segment);
-        let name = name.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
-        matches!(name, "." | "..")
+        let trimmed = name.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+        let vanishes = trimmed.bytes().all(|byte| byte == b'.');
+        let moved = gone && !vanishes;
+        gone |= vanishes && !name.is_empty();
+        moved || matches!(trimmed, "." | "..")
     });
     if found { Err(Flaw::DotSegment) } else { Ok(()) }
 }

@@ -670,6 +670,36 @@ fn trust_does_not_outlive_its_evidence() {
     }
 }
 
+/// A server that trims segments and drops those that are empty then would serve what stands after
+/// one of blanks (found by `no_path_leaves_its_route`).
+#[test]
+fn a_segment_that_is_trimmed_away_hides_no_stricter_route() {
+    let opened = |r: &mut Route| {
+        r.path_allow = Ambiguities {
+            encoded_slash: true,
+            encoded_percent: true,
+            ..Ambiguities::default()
+        };
+    };
+    let table = table(vec![
+        entry("/accounts/**", &[], opened),
+        entry("/accounts/vault/**", &[], |_| {}),
+    ]);
+    for path in [
+        "/accounts/%c2%a0%2Fvault/",
+        "/accounts/%20/vault/1",
+        "/accounts/.../vault/1",
+        "/accounts/%20...%20/vault/1",
+        "/accounts/%2520%252Fvault/1",
+    ] {
+        let found = find(&table, "GET", path).err();
+        assert_eq!(found, Some(Reason::TargetAmbiguous), "{path}");
+    }
+    for path in ["/accounts/a%20b/vault", "/accounts/a...b/1", "/accounts/1/"] {
+        assert!(find(&table, "GET", path).is_ok(), "{path}");
+    }
+}
+
 /// The contract's rule, word for word and without a tree: of the patterns that match, the most
 /// specific one, segment by segment.
 fn naive<'p>(patterns: &'p [Pattern], path: &str) -> Option<&'p Pattern> {
