@@ -74,8 +74,9 @@ pub(super) fn check(
     };
     duties::judge(&policies, &around, out);
     let store = dpop.replay.as_ref().map(|replay| &replay.store);
-    replay::report(store, &policies, &at.key("dpop"), out);
-    if !authorization.servers.is_empty() && !at.key("dpop").key("replay").written() {
+    let assertions = !authorization.servers.is_empty();
+    replay::report(store, &policies, assertions, &at.key("dpop"), out);
+    if assertions && !at.key("dpop").key("replay").written() {
         let text = "used client assertions are remembered by this process alone (dpop.replay): each further replica would take an assertion once more; write replay = { store = \"memory\" } if that is meant";
         at.key("authorization_server")
             .report(out, ReportKind::Note, text);

@@ -154,8 +154,14 @@ fn digest_of(read: &Contents) -> Digest {
 }
 
 /// Says how far the memory of used proofs reaches (DPOP-24), and where a policy makes do with less
-/// (DPOP-25). `at` is `[dpop]`.
-pub(super) fn report(store: Option<&Store>, policies: &Policies<'_>, at: &At, out: &mut Findings) {
+/// (DPOP-25). `assertions` says whether client assertions are remembered there too. `at` is `[dpop]`.
+pub(super) fn report(
+    store: Option<&Store>,
+    policies: &Policies<'_>,
+    assertions: bool,
+    at: &At,
+    out: &mut Findings,
+) {
     let Some(store) = store else {
         return;
     };
@@ -166,13 +172,18 @@ pub(super) fn report(store: Option<&Store>, policies: &Policies<'_>, at: &At, ou
             let text = "used DPoP proofs are remembered by this process alone: each further replica would take a proof once more; write replay = { store = \"memory\" } if that is meant";
             at.report(out, ReportKind::Note, text);
         }
-        Store::Shared(_) if !takes_proofs => {
+        Store::Shared(_) if !takes_proofs && !assertions => {
             let text = "no policy takes DPoP proofs: this store is never asked";
             here.report(out, ReportKind::Note, text);
         }
         Store::Shared(shared) => {
+            let uses = match (takes_proofs, assertions) {
+                (_, false) => "DPoP proofs",
+                (true, true) => "DPoP proofs and client assertions",
+                (false, true) => "client assertions",
+            };
             let text = format!(
-                "used DPoP proofs are remembered by {}, for all replicas that name it, and for those alone",
+                "used {uses} are remembered by {}, for all replicas that name it, and for those alone",
                 shared.address()
             );
             here.report(out, ReportKind::Note, text);

@@ -142,6 +142,20 @@ authorization = { server = "old", endpoint = "authorize", form_bytes = "8KiB" }
     // What is printed is the same configuration again.
     let again = good(checked.print());
     assert_eq!(again.print(), checked.print());
+
+    // A store that replicas share is asked about assertions, though no policy takes proofs.
+    let shared = text.replace(
+        "[registry]",
+        "[dpop]\nreplay = { store = \"redis\", url = { file = \"redis.url\" } }\n[registry]",
+    );
+    std::fs::write(bench().join("redis.url"), "redis://127.0.0.1:6379").unwrap();
+    let reports = good(&shared).reports;
+    let said = |what: &str| reports.iter().any(|report| report.text.contains(what));
+    assert!(
+        said("used client assertions are remembered by"),
+        "{reports:?}"
+    );
+    assert!(!said("never asked"), "{reports:?}");
 }
 
 #[test]
