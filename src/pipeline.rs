@@ -17,6 +17,7 @@ use self::audited::{Witness, audited};
 use crate::audit::{Decision, Log, Recording};
 use crate::clock;
 use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
+use crate::http::fields::Introduction;
 use crate::http::{Limits, interaction, respond};
 use crate::pdp::authorization::Endpoint;
 use crate::pdp::dpop::NonceRule;
@@ -152,14 +153,15 @@ impl Shared {
 
     /// A record of a request that arrives now.
     #[must_use]
-    pub fn record(&self, peer: &Arc<Peer>, id: InteractionId) -> AccessRecord {
-        AccessRecord::new(
+    pub fn record(&self, peer: &Arc<Peer>, id: InteractionId) -> Box<AccessRecord> {
+        // Boxed: it is handed on and on.
+        Box::new(AccessRecord::new(
             &self.sink,
             &self.unrouted,
             Timestamp(clock::since_epoch()),
             peer,
             id,
-        )
+        ))
     }
 }
 
@@ -179,6 +181,8 @@ pub struct Connection {
     pub limits: Limits,
     /// Whether reason codes stand in bodies.
     pub disclose_reasons: bool,
+    /// What was said of the client to the upstream last.
+    pub introduction: Rc<Introduction>,
     /// Makes a signal that fires when the process drains: ends a WebSocket.
     pub drained: Rc<dyn Fn() -> upstream::Drained>,
 }
@@ -459,13 +463,15 @@ async fn send(
     let facts = ForwardFacts {
         remote: connection.peer.remote,
         scheme: "https",
+        introduction: Rc::clone(&connection.introduction),
         now: clock::now(),
         body_timeout,
         on_upgrade: upgrade,
         drain,
     };
-    let sent =
-        tokio::time::timeout(left, upstream::forward(&connection.pool, *permit, facts)).await;
+    // Pinned where it is made: it is large, and would be moved on the way otherwise.
+    let forwarding = std::pin::pin!(upstream::forward(&connection.pool, *permit, facts));
+    let sent = tokio::time::timeout(left, forwarding).await;
     record.stages.upstream = started.elapsed();
     // What went wrong may be the client's body and not the upstream: never one for the other.
     match sent {
@@ -499,7 +505,10 @@ async fn send(
 }
 
 /// The line is written when the last byte of the answer is, or when the client is gone.
-fn log_at_end(mut answer: Response<AnswerBody>, mut record: AccessRecord) -> Response<AnswerBody> {
+fn log_at_end(
+    mut answer: Response<AnswerBody>,
+    mut record: Box<AccessRecord>,
+) -> Response<AnswerBody> {
     answer.body_mut().on_end(move |end| {
         record.bytes_out = end.bytes;
         if end.complete {

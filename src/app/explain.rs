@@ -12,7 +12,7 @@ use self::account::{Account, Stage};
 use self::evidence::Evidence;
 use crate::cli::Explain;
 use crate::config::Checked;
-use crate::http::fields::{FieldRules, Received, identify, request_fields};
+use crate::http::fields::{FieldRules, Introduction, Received, identify, request_fields};
 use crate::pdp::dpop::NonceKeys;
 use crate::pdp::introspection::How;
 use crate::pdp::{
@@ -273,12 +273,14 @@ impl Upstream {
         let head = parts.head.into_parts();
         let mut fields = request_fields(&head.headers, &rules);
         let host = head.headers.get(header::HOST);
+        let introduction = Introduction::default();
         let received = Received {
             client: peer.remote.ip(),
             scheme: "https",
             authority: host.and_then(|host| host.to_str().ok()).unwrap_or_default(),
             version: Version::HTTP_11,
             interaction_id: head.interaction_id,
+            introduction: &introduction,
         };
         let host = rules.host().or(host).cloned();
         let host = host.unwrap_or_else(|| HeaderValue::from_static(""));

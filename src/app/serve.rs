@@ -49,6 +49,7 @@ pub(super) async fn connection(
         own: true,
         limits: settings.limits,
         disclose_reasons: settings.disclose_reasons,
+        introduction: Rc::default(),
         drained: {
             let (drain, place) = (drain.clone(), Rc::clone(&place));
             Rc::new(move || {

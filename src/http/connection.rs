@@ -125,16 +125,19 @@ where
         let service = Rc::clone(&service);
         let is_head = request.method() == http::Method::HEAD;
         let version = request.version();
-        let interaction_id = interaction_id(request.headers()).unwrap_or_else(interaction::fresh);
+        let sent_id = interaction_id(request.headers());
         let on_long = Arc::clone(&on_long);
         let body_open = !http_body::Body::is_end_stream(request.body());
-        async move {
+        // Boxed: hyper moves it several times before it polls it, and keeps room for one in each
+        // connection, idle ones too.
+        Box::pin(async move {
             let request =
                 request.map(|body| RequestBody::new(body, limits.body_bytes, limits.body_timeout));
             let read_whole = request.body().read_whole();
             let too_large =
                 version == Version::HTTP_2 && header_bytes(&request) > limits.header_bytes;
-            let own = |reason| {
+            // Most answers are the service's, with an id that it made.
+            let own = |reason, interaction_id| {
                 let manner = Manner {
                     disclose,
                     close: false,
@@ -145,11 +148,12 @@ where
             };
             let answer = if too_large {
                 let reason = Reason::FieldsTooLarge;
+                let interaction_id = sent_id.unwrap_or_else(interaction::fresh);
                 on_long(RawAnswer {
                     reason,
                     interaction_id,
                 });
-                Ok(own(reason))
+                Ok(own(reason, interaction_id))
             } else {
                 AssertUnwindSafe(service(request)).catch_unwind().await
             };
@@ -157,7 +161,7 @@ where
                 tracing::error!(
                     "a request panicked; it was not answered by anything else than 500"
                 );
-                own(Reason::Internal)
+                own(Reason::Internal, sent_id.unwrap_or_else(interaction::fresh))
             });
             if version < Version::HTTP_2 && body_open && !read_whole.get() {
                 track.set_linger();
@@ -167,7 +171,7 @@ where
             }
             answer.body_mut().hold(in_flight);
             Ok::<_, Infallible>(answer)
-        }
+        })
     });
     if http2 {
         let connection = http2::Builder::new(Local)

@@ -10,8 +10,10 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub use forwarded::{Received, identify, routed_by_us};
+pub use forwarded::{Introduction, Received, identify, routed_by_us};
 pub use response::{response_fields, response_trailers};
+
+use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -89,6 +91,9 @@ const fn fold(byte: u8) -> u8 {
 #[derive(Debug, Clone)]
 struct Pattern {
     name: Box<[u8]>,
+    /// The third byte, by which most of those that share a first one differ; `None` where there is
+    /// no third.
+    third: Option<u8>,
     prefix: bool,
 }
 
@@ -98,33 +103,30 @@ impl Pattern {
             Some(name) => (name, true),
             None => (text, false),
         };
+        let name: Box<[u8]> = name.bytes().map(fold).collect();
         Self {
-            name: name.bytes().map(fold).collect(),
+            third: name.get(2).copied(),
+            name,
             prefix,
         }
     }
 
-    fn takes(&self, name: &[u8]) -> bool {
-        (self.prefix && name.len() >= self.name.len() || name.len() == self.name.len())
-            && self
-                .name
-                .iter()
-                .zip(name)
-                .all(|(ours, theirs)| *ours == fold(*theirs))
+    /// `third` is the folded third byte of `name`.
+    fn takes(&self, name: &[u8], third: Option<u8>) -> bool {
+        let length = name.len() == self.name.len();
+        (self.third.is_none() || self.third == third)
+            && (length || self.prefix && name.len() > self.name.len())
+            && std::iter::zip(&*self.name, name).all(|(ours, theirs)| *ours == fold(*theirs))
     }
 }
 
-/// What a route does to the fields of its requests, worked out once.
-#[derive(Debug)]
-pub struct FieldRules {
+/// Names and beginnings of names, in every spelling that some server takes for the same.
+#[derive(Debug, Clone)]
+struct Names {
     /// Patterns by the first letter of what they take, so that most names meet none or few.
     by_first: Vec<Vec<Pattern>>,
-    /// Takes every name: a strip pattern that is `*` alone.
+    /// Takes every name: a pattern that is `*` alone.
     all: bool,
-    authorization: bool,
-    host: Option<HeaderValue>,
-    /// Names under `require_headers`: judged, so not to be nominated away.
-    judged: Vec<HeaderName>,
 }
 
 /// 26 letters, ten digits, and the `-`.
@@ -136,6 +138,48 @@ fn slot(name: &[u8]) -> usize {
         Some(digit @ b'0'..=b'9') => 26 + usize::from(digit - b'0'),
         Some(_) | None => FIRSTS - 1,
     }
+}
+
+impl Names {
+    fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut by_first = vec![Vec::new(); FIRSTS];
+        let mut all = false;
+        for text in texts {
+            let pattern = Pattern::new(text);
+            if pattern.name.is_empty() {
+                all |= pattern.prefix;
+            } else if let Some(list) = by_first.get_mut(slot(&pattern.name)) {
+                list.push(pattern);
+            }
+        }
+        Self { by_first, all }
+    }
+
+    /// Those of a list that does not change.
+    fn fixed(list: &'static [&'static str]) -> Self {
+        Self::new(list.iter().copied())
+    }
+
+    fn takes(&self, name: &HeaderName) -> bool {
+        let name = name.as_str().as_bytes();
+        let third = name.get(2).map(|byte| fold(*byte));
+        let mut near = self.by_first.get(slot(name)).into_iter().flatten();
+        self.all || near.any(|pattern| pattern.takes(name, third))
+    }
+}
+
+/// Every spelling of `Authorization`.
+static AUTHORIZATION: LazyLock<Names> = LazyLock::new(|| Names::fixed(&["authorization"]));
+
+/// What a route does to the fields of its requests, worked out once.
+#[derive(Debug)]
+pub struct FieldRules {
+    /// What goes no further.
+    removed: Names,
+    authorization: bool,
+    host: Option<HeaderValue>,
+    /// Names under `require_headers`: judged, so not to be nominated away.
+    judged: Vec<HeaderName>,
 }
 
 impl FieldRules {
@@ -152,7 +196,7 @@ impl FieldRules {
         if matches!(route.access, Access::Authorization(_)) && !stripped {
             // There the proof is for the server behind, which binds the token to its key
             // (RFC 9449 s5, s10.1); unless the operator says that it goes no further.
-            for patterns in &mut rules.by_first {
+            for patterns in &mut rules.removed.by_first {
                 patterns.retain(|pattern| pattern.prefix || *pattern.name != *b"dpop");
             }
         }
@@ -162,22 +206,12 @@ impl FieldRules {
     /// The rules of a `[forward]` table; `judged` are fields that the policy looks at.
     #[must_use]
     pub fn new(rules: &ForwardRules, judged: Vec<HeaderName>) -> Self {
-        let mut by_first = vec![Vec::new(); FIRSTS];
-        let mut all = false;
         let given = rules.strip.iter().map(|name| &**name);
         let ours = rules.headers.iter().map(|(name, _)| name.as_str());
         let token = (!rules.authorization).then_some("authorization");
-        for text in ALWAYS.iter().copied().chain(token).chain(given).chain(ours) {
-            let pattern = Pattern::new(text);
-            if pattern.name.is_empty() {
-                all |= pattern.prefix;
-            } else if let Some(list) = by_first.get_mut(slot(&pattern.name)) {
-                list.push(pattern);
-            }
-        }
+        let always = ALWAYS.iter().copied();
         Self {
-            by_first,
-            all,
+            removed: Names::new(always.chain(token).chain(given).chain(ours)),
             authorization: rules.authorization,
             host: rules
                 .host
@@ -196,18 +230,11 @@ impl FieldRules {
     /// Whether a field of this name from the client goes no further, whatever its spelling.
     #[must_use]
     pub fn removes(&self, name: &HeaderName) -> bool {
-        let bytes = name.as_str().as_bytes();
-        if self.all || self.patterns(bytes).any(|pattern| pattern.takes(bytes)) {
+        if self.removed.takes(name) {
             return true;
         }
         // Where the token travels on, only the one that was judged does: not another spelling.
-        self.authorization
-            && name != header::AUTHORIZATION
-            && Pattern::new("authorization").takes(bytes)
-    }
-
-    fn patterns(&self, name: &[u8]) -> impl Iterator<Item = &Pattern> {
-        self.by_first.get(slot(name)).into_iter().flatten()
+        self.authorization && name != header::AUTHORIZATION && AUTHORIZATION.takes(name)
     }
 }
 
@@ -241,7 +268,9 @@ pub fn request_fields(from: &HeaderMap, rules: &FieldRules) -> HeaderMap {
     if trailers {
         to.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    trailer_names(from, &mut to, |name| request_trailer(name, rules));
+    if let Some(names) = trailer_names(from, |name| request_trailer(name, rules)) {
+        to.insert(header::TRAILER, names);
+    }
     to
 }
 
@@ -258,49 +287,38 @@ fn request_trailer(name: &HeaderName, rules: &FieldRules) -> bool {
 /// Framing, routing, authentication, control and content fields mean nothing in trailers, or
 /// something dangerous to a server that merges them (RFC 9110 s6.5.1).
 fn not_in_trailers(name: &HeaderName) -> bool {
-    const NEVER: &[&str] = &[
-        "age",
-        "authorization",
-        "cache-control",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "cookie",
-        "date",
-        "expires",
-        "host",
-        "if-*",
-        "location",
-        "max-forwards",
-        "pragma",
-        "range",
-        "retry-after",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "vary",
-        "via",
-        "warning",
-        "www-authenticate",
-    ];
-    listed(NEVER, name)
-}
-
-/// Whether a folded name is in a list of folded names and prefixes.
-fn listed(list: &[&str], name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    list.iter().any(|entry| {
-        let (entry, prefix) = match entry.strip_suffix('*') {
-            Some(entry) => (entry, true),
-            None => (*entry, false),
-        };
-        (entry.len() == name.len() || prefix && entry.len() <= name.len())
-            && entry.bytes().zip(name).all(|(a, b)| a == fold(*b))
-    })
+    static NEVER: LazyLock<Names> = LazyLock::new(|| {
+        Names::fixed(&[
+            "age",
+            "authorization",
+            "cache-control",
+            "connection",
+            "content-encoding",
+            "content-length",
+            "content-range",
+            "content-type",
+            "cookie",
+            "date",
+            "expires",
+            "host",
+            "if-*",
+            "location",
+            "max-forwards",
+            "pragma",
+            "range",
+            "retry-after",
+            "set-cookie",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "vary",
+            "via",
+            "warning",
+            "www-authenticate",
+        ])
+    });
+    NEVER.takes(name)
 }
 
 fn filtered(from: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
@@ -314,9 +332,9 @@ fn filtered(from: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
 }
 
 /// `Trailer` with those of its names that will pass: hyper sends no trailer that it does not name.
-fn trailer_names(from: &HeaderMap, to: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+fn trailer_names(from: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Option<HeaderValue> {
     if !from.contains_key(header::TRAILER) {
-        return;
+        return None;
     }
     let mut names = String::new();
     for element in from.get_all(header::TRAILER).iter().flat_map(elements) {
@@ -330,11 +348,9 @@ fn trailer_names(from: &HeaderMap, to: &mut HeaderMap, keep: impl Fn(&HeaderName
             names.push_str(name.as_str());
         }
     }
-    if !names.is_empty()
-        && let Ok(value) = HeaderValue::try_from(names)
-    {
-        to.insert(header::TRAILER, value);
-    }
+    HeaderValue::try_from(names)
+        .ok()
+        .filter(|names| !names.is_empty())
 }
 
 fn join_cookies(fields: &mut HeaderMap) {

@@ -191,18 +191,33 @@ fn sane_date(headers: &HeaderMap, now: UnixTime) -> bool {
     let (Some(date), None) = (dates.next(), dates.next()) else {
         return false;
     };
-    let Some(date) = date
-        .to_str()
-        .ok()
-        .and_then(|text| httpdate::parse_http_date(text).ok())
-    else {
+    let Some(date) = parsed(date) else {
         return false;
     };
-    let date = date
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let date = UnixTime::from_secs(date);
     date.since(now) <= OFF && now.since(date) <= OFF
+}
+
+/// The moment that a `Date` names. Upstreams write one line for a second's answers, which is read
+/// once a second a thread.
+fn parsed(line: &HeaderValue) -> Option<UnixTime> {
+    thread_local! {
+        static LAST: RefCell<Option<(HeaderValue, UnixTime)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((seen, moment)) if seen == line => Some(*moment),
+        _ => {
+            let date = httpdate::parse_http_date(line.to_str().ok()?).ok()?;
+            let moment = date
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs());
+            let moment = UnixTime::from_secs(moment);
+            // A copy: the line itself would hold the whole head that it came in.
+            *last = HeaderValue::from_bytes(line.as_bytes())
+                .ok()
+                .map(|line| (line, moment));
+            Some(moment)
+        }
+    })
 }
 
 /// `Date` (RFC 9110 s6.6.1), made once a second a thread.

@@ -53,7 +53,7 @@ pub use keys::KeySet;
 pub use metadata::metadata;
 pub use overlap::{Hidden, RouteConflict};
 pub use pattern::{Pattern, PatternError};
-pub use peer::{Peer, PeerCertificate, Psd2Role, Standing, Thumbprint};
+pub use peer::{Peer, PeerCertificate, Psd2Role, Standing, Thumbprint, write_ip};
 pub use policy::{Issuer, IssuerId, Policy, Route, Snapshot};
 pub use route::{RouteTable, Routed, route};
 pub use step::{Answer, Ask, Pending, Step, Trail, Unavailable, begin};

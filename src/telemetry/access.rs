@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{Method, Version};
 
 use super::date::Timestamp;
-use super::line::Line;
+use super::line::{Line, Name, name};
 use super::metrics::{RouteMetrics, Stages};
 use super::redact::clean;
 use crate::pdp::authorization::Client;
@@ -66,7 +66,7 @@ pub struct AccessRecord {
     /// Bytes of the answer's body.
     pub bytes_out: u64,
     /// Server of the upstream that answered.
-    pub server: Option<Box<str>>,
+    pub server: Option<Arc<str>>,
     /// Tries that the upstream needed.
     pub attempts: u32,
     /// How the issuer's word about the token was come by.
@@ -134,6 +134,7 @@ impl AccessRecord {
             policy,
             issuer,
             token,
+            digest,
             client,
             introspection,
             shadow,
@@ -146,6 +147,7 @@ impl AccessRecord {
         self.policy = policy;
         self.issuer = issuer;
         self.token = token;
+        self.token_digest = digest;
         self.client = client;
         self.shadow = shadow;
     }
@@ -194,7 +196,7 @@ impl AccessRecord {
     }
 
     /// Writes the line and counts the request.
-    pub fn finish(mut self) {
+    pub fn finish(&mut self) {
         self.write();
     }
 
@@ -212,51 +214,57 @@ impl AccessRecord {
             &self.stages,
             (bytes_in, self.bytes_out),
         );
-        let line = self.line(outcome, bytes_in);
-        self.sink.take(line);
+        self.line(outcome, bytes_in);
     }
 
-    fn line(&self, outcome: Outcome, bytes_in: u64) -> Vec<u8> {
+    fn line(&self, outcome: Outcome, bytes_in: u64) {
         let mut line = Line::new(self.sink.format());
-        line.word("time", &self.time.to_string());
-        line.word("outcome", outcome.name());
-        let status = self
-            .status
-            .map_or(String::new(), |status| status.to_string());
+        line.word(name!("time"), &self.time.to_string());
+        line.word(name!("outcome"), outcome.name());
         match (self.sink.format(), self.status) {
-            (Format::Json, Some(status)) => line.number("status", status.into()),
+            (Format::Json, Some(status)) => line.number(name!("status"), status.into()),
             (Format::Json, None) => {}
-            (Format::Text, Some(_)) => line.word("status", &status),
-            (Format::Text, None) => line.word("status", "-"),
+            (Format::Text, Some(status)) => {
+                line.word(name!("status"), itoa::Buffer::new().format(status));
+            }
+            (Format::Text, None) => line.word(name!("status"), "-"),
         }
         if let Some(method) = &self.method {
-            line.word("method", &clean(method.as_str(), 32));
+            line.word(name!("method"), &clean(method.as_str(), 32));
         }
         if let Some(path) = &self.path {
-            line.word("path", &clean(path, 2048));
+            line.word(name!("path"), &clean(path, 2048));
         }
-        let mut text = |name, value: Option<&str>, longest| {
+        let mut text = |name: Name, value: Option<&str>, longest| {
             if let Some(value) = value {
                 line.string(name, &clean(value, longest));
             }
         };
-        text("reason", self.reason.map(|reason| reason.spec().code), 64);
-        text("detail", self.detail.as_deref(), 512);
-        text("interaction_id", Some(self.interaction_id.as_str()), 36);
-        text("listener", Some(&self.peer.listener), 128);
-        text("route", self.route.as_deref(), 128);
         text(
-            "policy",
+            name!("reason"),
+            self.reason.map(|reason| reason.spec().code),
+            64,
+        );
+        text(name!("detail"), self.detail.as_deref(), 512);
+        text(
+            name!("interaction_id"),
+            Some(self.interaction_id.as_str()),
+            36,
+        );
+        text(name!("listener"), Some(&self.peer.listener), 128);
+        text(name!("route"), self.route.as_deref(), 128);
+        text(
+            name!("policy"),
             self.policy.as_ref().map(|policy| &*policy.name),
             128,
         );
         text(
-            "issuer",
+            name!("issuer"),
             self.issuer.as_ref().map(|issuer| &*issuer.name),
             128,
         );
         text(
-            "client_id",
+            name!("client_id"),
             self.token
                 .as_ref()
                 .map(|token| token.client_id())
@@ -264,36 +272,44 @@ impl AccessRecord {
             256,
         );
         text(
-            "organisation",
+            name!("organisation"),
             self.client
                 .as_ref()
                 .and_then(|client| client.organisation.as_deref()),
             256,
         );
         let certificate = self.peer.certificate.as_ref();
-        text("certificate", certificate.map(|c| &*c.thumbprint_text), 64);
-        text("upstream", self.server.as_deref(), 128);
-        text("protocol", self.protocol.map(protocol), 16);
+        text(
+            name!("certificate"),
+            certificate.map(|c| &*c.thumbprint_text),
+            64,
+        );
+        text(name!("upstream"), self.server.as_deref(), 128);
+        text(name!("protocol"), self.protocol.map(protocol), 16);
         let shadow = self
             .shadow
             .map(|reason| reason.map_or("authorized", |r| r.spec().code));
-        text("shadow", shadow, 64);
-        text("introspection", self.introspection.map(How::name), 16);
+        text(name!("shadow"), shadow, 64);
+        text(
+            name!("introspection"),
+            self.introspection.map(How::name),
+            16,
+        );
         if let Some(digest) = &self.token_digest {
-            line.string("token_sha256", &half_hex(digest));
+            line.hex(name!("token_sha256"), half(digest));
         }
-        line.string("remote", &self.remote().to_string());
-        line.number("generation", self.generation);
+        line.address(name!("remote"), self.remote());
+        line.number(name!("generation"), self.generation);
         if self.attempts > 1 {
-            line.number("attempts", self.attempts.into());
+            line.number(name!("attempts"), self.attempts.into());
         }
-        line.micros("decide_us", self.stages.decide);
-        line.micros("inform_us", self.stages.inform);
-        line.micros("upstream_us", self.stages.upstream);
-        line.number("total_us", whole_micros(self.stages.total));
-        line.number("bytes_in", bytes_in);
-        line.number("bytes_out", self.bytes_out);
-        line.end()
+        line.micros(name!("decide_us"), self.stages.decide);
+        line.micros(name!("inform_us"), self.stages.inform);
+        line.micros(name!("upstream_us"), self.stages.upstream);
+        line.number(name!("total_us"), whole_micros(self.stages.total));
+        line.number(name!("bytes_in"), bytes_in);
+        line.number(name!("bytes_out"), self.bytes_out);
+        line.end(|line| self.sink.take(line));
     }
 
     fn remote(&self) -> SocketAddr {
@@ -322,13 +338,8 @@ fn protocol(version: Version) -> &'static str {
 }
 
 /// Half of the digest finds a token again and is too little to be taken for one.
-fn half_hex(digest: &TokenDigest) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(32);
-    for byte in digest.0.iter().take(16) {
-        let _written: std::fmt::Result = write!(text, "{byte:02x}");
-    }
-    text
+fn half(digest: &TokenDigest) -> &[u8] {
+    digest.0.split_at(digest.0.len() / 2).0
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! One line of the access log: JSON for machines, or words for people. Every string is escaped,
 //! so that nothing a client sends can begin a line of its own or steer a terminal.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::pdp::write_ip;
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,6 +18,32 @@ pub enum Format {
     Text,
 }
 
+/// The name of a field, as each format writes it between the field before and the value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name {
+    pub(super) json: &'static str,
+    pub(super) text: &'static str,
+}
+
+/// A [`Name`], put together when the program is built.
+macro_rules! name {
+    ($name:literal) => {
+        $crate::telemetry::line::Name {
+            json: concat!(",\"", $name, "\":"),
+            text: concat!(" ", $name, "="),
+        }
+    };
+}
+pub(super) use name;
+
+thread_local! {
+    /// The buffer of this thread's last line.
+    static SPARE: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// What a spare buffer keeps of its memory: most lines fit.
+const KEPT: usize = 4096;
+
 /// A line under way: fields in the order in which they are added.
 pub(super) struct Line {
     format: Format,
@@ -22,35 +52,26 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(format: Format) -> Self {
-        // Most lines fit: one allocation a line.
-        let mut text = String::with_capacity(1024);
-        if format == Format::Json {
-            text.push('{');
-        }
+        let mut text = SPARE.take();
+        text.clear();
         Self { format, text }
     }
 
-    fn name(&mut self, name: &'static str) {
+    fn name(&mut self, name: Name) {
         match self.format {
-            Format::Json => {
-                if self.text.len() > 1 {
-                    self.text.push(',');
-                }
-                self.text.push('"');
-                self.text.push_str(name);
-                self.text.push_str("\":");
+            Format::Json if self.text.is_empty() => {
+                self.text.push('{');
+                self.text.push_str(name.json.get(1..).unwrap_or_default());
             }
-            Format::Text => {
-                if !self.text.is_empty() {
-                    self.text.push(' ');
-                }
-                self.text.push_str(name);
-                self.text.push('=');
+            Format::Json => self.text.push_str(name.json),
+            Format::Text if self.text.is_empty() => {
+                self.text.push_str(name.text.get(1..).unwrap_or_default());
             }
+            Format::Text => self.text.push_str(name.text),
         }
     }
 
-    pub(super) fn string(&mut self, name: &'static str, value: &str) {
+    pub(super) fn string(&mut self, name: Name, value: &str) {
         self.name(name);
         let plain = |c: char| matches!(c, '!'..='~') && !matches!(c, '"' | '\\' | '=');
         if self.format == Format::Text && !value.is_empty() && value.chars().all(plain) {
@@ -63,7 +84,7 @@ impl Line {
     }
 
     /// A text that stands on its own at the beginning of a line for people.
-    pub(super) fn word(&mut self, name: &'static str, value: &str) {
+    pub(super) fn word(&mut self, name: Name, value: &str) {
         match self.format {
             Format::Json => self.string(name, value),
             Format::Text => {
@@ -75,32 +96,84 @@ impl Line {
         }
     }
 
-    pub(super) fn number(&mut self, name: &'static str, value: u64) {
+    /// Bytes in hexadecimal digits.
+    pub(super) fn hex(&mut self, name: Name, value: &[u8]) {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| {
+            let digit = HEX.get(usize::from(nibble)).copied();
+            digit.map_or('0', char::from)
+        };
         self.name(name);
-        // Writing to a string does not fail.
-        let _written: std::fmt::Result = write!(self.text, "{value}");
+        let quote = if self.format == Format::Json {
+            "\""
+        } else {
+            ""
+        };
+        self.text.push_str(quote);
+        self.text.reserve(value.len() * 2);
+        for byte in value {
+            self.text.push(digit(byte >> 4));
+            self.text.push(digit(byte & 0x0f));
+        }
+        self.text.push_str(quote);
+    }
+
+    /// An address with its port.
+    pub(super) fn address(&mut self, name: Name, value: SocketAddr) {
+        let SocketAddr::V4(value) = value else {
+            return self.string(name, &value.to_string());
+        };
+        self.name(name);
+        let quote = if self.format == Format::Json {
+            "\""
+        } else {
+            ""
+        };
+        self.text.push_str(quote);
+        write_ip(&mut self.text, (*value.ip()).into());
+        self.text.push(':');
+        self.text.push_str(itoa::Buffer::new().format(value.port()));
+        self.text.push_str(quote);
+    }
+
+    pub(super) fn number(&mut self, name: Name, value: u64) {
+        self.name(name);
+        self.text.push_str(itoa::Buffer::new().format(value));
     }
 
     /// A stage in whole microseconds; one that was not reached is left out.
-    pub(super) fn micros(&mut self, name: &'static str, value: Duration) {
+    pub(super) fn micros(&mut self, name: Name, value: Duration) {
         if !value.is_zero() {
             self.number(name, u64::try_from(value.as_micros()).unwrap_or(u64::MAX));
         }
     }
 
-    /// The line, with its line break.
-    pub(super) fn end(mut self) -> Vec<u8> {
+    /// Gives the line, with its line break, to `take`.
+    pub(super) fn end(mut self, take: impl FnOnce(&[u8])) {
         if self.format == Format::Json {
             self.text.push('}');
         }
         self.text.push('\n');
-        self.text.into_bytes()
+        take(self.text.as_bytes());
+        self.text.clear();
+        self.text.shrink_to(KEPT);
+        SPARE.set(self.text);
     }
 }
 
 /// RFC 8259 s7, and beyond it everything that a terminal or a log viewer may take as a command or
 /// a line break: DEL, C1 controls, line and paragraph separators, changes of direction.
 fn escape(to: &mut String, text: &str) {
+    // Nearly every text is, and can be looked at many bytes at once.
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
+    if text
+        .bytes()
+        .fold(0, |odd, byte| odd | u8::from(!plain(byte)))
+        == 0
+    {
+        to.push_str(text);
+        return;
+    }
     let mut plain_from = 0;
     for (at, c) in text.char_indices() {
         let short = match c {
@@ -136,10 +209,11 @@ mod tests {
         #[test]
         fn json_gives_back_what_went_in(value in any::<String>(), other in "\\PC*") {
             let mut line = Line::new(Format::Json);
-            line.string("a", &value);
-            line.number("b", 7);
-            line.word("c", &other);
-            let bytes = line.end();
+            line.string(name!("a"), &value);
+            line.number(name!("b"), 7);
+            line.word(name!("c"), &other);
+            let mut bytes = Vec::new();
+            line.end(|line| bytes.extend_from_slice(line));
             let (end, inside) = bytes.split_last().unwrap();
             prop_assert_eq!(*end, b'\n');
             prop_assert!(!inside.iter().any(u8::is_ascii_control));
@@ -150,9 +224,10 @@ mod tests {
         #[test]
         fn text_stays_on_its_line(value in any::<String>()) {
             let mut line = Line::new(Format::Text);
-            line.word("c", &value);
-            line.string("a", &value);
-            let bytes = line.end();
+            line.word(name!("c"), &value);
+            line.string(name!("a"), &value);
+            let mut bytes = Vec::new();
+            line.end(|line| bytes.extend_from_slice(line));
             let text = String::from_utf8(bytes).unwrap();
             prop_assert_eq!(text.matches('\n').count(), 1);
             prop_assert!(!text.trim_end_matches('\n').chars().any(char::is_control));

@@ -1,23 +1,23 @@
-//! Where access lines go: a bounded queue, and one thread that writes them in batches. A reader
-//! of stdout that stalls never stalls a request; what does not fit is counted as lost.
+//! Where access lines go: one bounded buffer, and one thread that writes it out. A reader of
+//! stdout that stalls never stalls a request; what does not fit is counted as lost.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::line::Format;
 use super::metrics::Count;
 
-/// Lines that wait at most. At a kilobyte each, 16 MiB.
-const QUEUE: usize = 16 * 1024;
-
+/// Bytes of lines that wait at most.
+const ROOM: usize = 16 * 1024 * 1024;
 /// How long lines gather before they are written.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Bytes that are written at once at most, give or take a line.
+/// Bytes that are written at once at most, unless one line is longer.
 const BATCH: usize = 64 * 1024;
+/// What a buffer keeps of its memory once it is empty.
+const KEPT: usize = 1024 * 1024;
 
-/// The way into the access log. Cheap to clone, never waits.
+/// The way into the access log. Cheap to clone, never waits for a reader.
 #[derive(Debug, Clone)]
 pub struct Sink {
     format: Format,
@@ -27,15 +27,45 @@ pub struct Sink {
 
 #[derive(Debug, Clone)]
 enum Target {
-    Queue(SyncSender<Message>),
+    Writer(Arc<Handle>),
     Memory(Arc<Mutex<Vec<String>>>),
 }
 
+/// What all clones of a sink hold: when the last is gone, so is the writer, as soon as it is done.
 #[derive(Debug)]
-enum Message {
-    Line(Vec<u8>),
-    /// Say so when everything before is written.
-    Flush(SyncSender<()>),
+struct Handle(Arc<Queue>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        lock(&self.0.waiting).closed = true;
+        self.0.more.notify_one();
+    }
+}
+
+/// Between those who have lines and the one who writes them. The lock is held for the copy of a
+/// line, or for the swap of two buffers.
+#[derive(Debug)]
+struct Queue {
+    room: usize,
+    waiting: Mutex<Waiting>,
+    /// Told when there is something to write, if the writer waits for it.
+    more: Condvar,
+    /// Told after each write.
+    written: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    text: Vec<u8>,
+    /// Buffers handed to the writer so far.
+    handed: u64,
+    /// Those of them that it is done with.
+    done: u64,
+    /// The writer waits on `more`.
+    idle: bool,
+    /// Somebody waits for the end of what is here: no pause.
+    hurry: bool,
+    closed: bool,
 }
 
 impl Sink {
@@ -57,23 +87,28 @@ impl Sink {
         lost: &Arc<Count>,
         writer: impl Write + Send + 'static,
     ) -> io::Result<Self> {
-        Self::to(format, lost, writer, QUEUE)
+        Self::to(format, lost, writer, ROOM)
     }
 
     fn to(
         format: Format,
         lost: &Arc<Count>,
         writer: impl Write + Send + 'static,
-        queue: usize,
+        room: usize,
     ) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::sync_channel(queue);
-        let losses = Arc::clone(lost);
+        let queue = Arc::new(Queue {
+            room,
+            waiting: Mutex::default(),
+            more: Condvar::new(),
+            written: Condvar::new(),
+        });
+        let (losses, theirs) = (Arc::clone(lost), Arc::clone(&queue));
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(&receiver, writer, &losses))?;
+            .spawn(move || write_all(&theirs, writer, &losses))?;
         Ok(Self {
             format,
-            to: Target::Queue(sender),
+            to: Target::Writer(Arc::new(Handle(queue))),
             lost: Arc::clone(lost),
         })
     }
@@ -96,7 +131,7 @@ impl Sink {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         match &self.to {
-            Target::Queue(_) => Vec::new(),
+            Target::Writer(_) => Vec::new(),
             Target::Memory(lines) => lock(lines).clone(),
         }
     }
@@ -105,108 +140,153 @@ impl Sink {
         self.format
     }
 
-    /// Takes one line, with its line break. Never waits.
-    pub(super) fn take(&self, line: Vec<u8>) {
+    /// Takes one line, with its line break and no other. Never waits for a reader.
+    pub(super) fn take(&self, line: &[u8]) {
         match &self.to {
-            Target::Queue(sender) => {
-                if sender.try_send(Message::Line(line)).is_err() {
+            Target::Writer(handle) => {
+                let queue = &handle.0;
+                let mut waiting = lock(&queue.waiting);
+                if waiting.text.len().saturating_add(line.len()) > queue.room {
+                    drop(waiting);
                     self.lost.add_one();
+                    return;
+                }
+                waiting.text.extend_from_slice(line);
+                if std::mem::take(&mut waiting.idle) {
+                    drop(waiting);
+                    queue.more.notify_one();
                 }
             }
             Target::Memory(lines) => {
-                let text = String::from_utf8_lossy(&line);
+                let text = String::from_utf8_lossy(line);
                 lock(lines).push(text.trim_end_matches('\n').to_owned());
             }
         }
     }
 
-    /// Takes a line that is about no request, with its line break, whatever the format. Never waits.
+    /// Takes a line that is about no request, with its line break, whatever the format. Never waits
+    /// for a reader.
     pub fn announce(&self, line: &[u8]) {
-        self.take(line.to_vec());
+        self.take(line);
     }
 
     /// Waits until everything taken so far is written, at most `timeout`. False when it was not:
     /// nobody reads the log. Blocks: for shutdown, not for a data-plane thread.
     #[must_use]
     pub fn flush(&self, timeout: Duration) -> bool {
-        let Target::Queue(sender) = &self.to else {
+        let Target::Writer(handle) = &self.to else {
             return true;
         };
         let end = Instant::now() + timeout;
-        let (done, written) = mpsc::sync_channel(1);
-        let mut message = Message::Flush(done);
-        while let Err(refused) = sender.try_send(message) {
-            // The queue is full: the writer makes room, or nobody reads.
-            message = match refused {
-                TrySendError::Full(back) => back,
-                TrySendError::Disconnected(_) => return false,
-            };
-            if Instant::now() >= end {
+        let queue = &handle.0;
+        let mut waiting = lock(&queue.waiting);
+        // What is here goes with the next buffer, where there is anything.
+        let last = waiting.handed + u64::from(!waiting.text.is_empty());
+        while waiting.done < last {
+            waiting.hurry = true;
+            queue.more.notify_one();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return false;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            let woken = queue.written.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let left = end.saturating_duration_since(Instant::now());
-        written.recv_timeout(left).is_ok()
+        true
     }
 }
 
-fn lock(lines: &Mutex<Vec<String>>) -> std::sync::MutexGuard<'_, Vec<String>> {
-    lines.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Queue {
+    /// Exchanges `empty` for what is to be written next, as soon as there is something; false when
+    /// there will never be.
+    fn next(&self, empty: &mut Vec<u8>) -> bool {
+        let mut waiting = lock(&self.waiting);
+        while waiting.text.is_empty() {
+            if waiting.closed {
+                return false;
+            }
+            waiting.idle = true;
+            let woken = self.more.wait(waiting);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.idle = false;
+        // Lines gather meanwhile, and those that come do not wake the writer: one wake-up a pause,
+        // and not one a request on the data plane's core.
+        let end = Instant::now() + PAUSE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let at_once = waiting.hurry || waiting.closed || waiting.text.len() >= BATCH;
+            if at_once || left.is_zero() {
+                break;
+            }
+            let woken = self.more.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        waiting.hurry = false;
+        waiting.handed += 1;
+        std::mem::swap(&mut waiting.text, empty);
+        true
+    }
+
+    fn done(&self) {
+        lock(&self.waiting).done += 1;
+        self.written.notify_all();
+    }
 }
 
 /// The writer's thread: ends when every sink is gone.
-fn write_all(receiver: &Receiver<Message>, mut writer: impl Write, lost: &Count) {
-    let mut batch: Vec<u8> = Vec::with_capacity(BATCH + 4096);
+fn write_all(queue: &Queue, mut writer: impl Write, lost: &Count) {
+    let mut text: Vec<u8> = Vec::with_capacity(BATCH);
     let mut failing = false;
-    let mut caught_up = true;
-    while let Ok(first) = receiver.recv() {
-        let mut lines = 0;
-        let mut flushed = Vec::new();
-        if caught_up && matches!(first, Message::Line(_)) {
-            // Nobody waits for a line. While this thread sleeps, those that come do not wake it: one
-            // wake-up a pause, and not one a request on the data plane's core.
-            std::thread::sleep(PAUSE);
-        }
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Line(line) => {
-                    batch.extend_from_slice(&line);
-                    lines += 1;
+    while queue.next(&mut text) {
+        for batch in batches(&text) {
+            match writer.write_all(batch).and_then(|()| writer.flush()) {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+                    lost.add(u64::try_from(lines).unwrap_or(u64::MAX));
+                    // Said once, not at each batch: whoever reads stderr is warned, not flooded.
+                    if !failing {
+                        tracing::error!(%error, "the access log cannot be written; lines are lost");
+                    }
+                    failing = true;
                 }
-                Message::Flush(done) => flushed.push(done),
-            }
-            next = match batch.len() {
-                0..BATCH => receiver.try_recv().ok(),
-                _ => None,
-            };
-        }
-        caught_up = batch.len() < BATCH;
-        let written = writer.write_all(&batch).and_then(|()| writer.flush());
-        batch.clear();
-        match written {
-            Ok(()) => failing = false,
-            Err(error) => {
-                lost.add(lines);
-                // Said once, not at each batch: whoever reads stderr is warned, not flooded.
-                if !failing {
-                    tracing::error!(%error, "the access log cannot be written; lines are lost");
-                }
-                failing = true;
             }
         }
-        for done in flushed {
-            // Whoever asked may have stopped waiting.
-            let _gone: Result<(), TrySendError<()>> = done.try_send(());
-        }
+        text.clear();
+        text.shrink_to(KEPT);
+        queue.done();
     }
+}
+
+/// The text in pieces of whole lines, each of at most [`BATCH`] bytes or of one line.
+fn batches(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let line_end = |part: &[u8]| part.iter().rposition(|byte| *byte == b'\n');
+        let end = match rest.get(..BATCH) {
+            None => rest.len(),
+            Some(part) => line_end(part)
+                .or_else(|| rest.iter().position(|byte| *byte == b'\n'))
+                .map_or(rest.len(), |at| at.saturating_add(1)),
+        };
+        let (batch, after) = rest.split_at_checked(end)?;
+        rest = after;
+        Some(batch)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::Sender;
+    use std::sync::mpsc::{self, Receiver, Sender};
 
     /// A reader that counts writes and can be stalled.
     struct Probe {
@@ -227,24 +307,24 @@ mod tests {
 
     type Probed = (Sink, Arc<Count>, Sender<io::Result<()>>, Receiver<Vec<u8>>);
 
-    fn probe(queue: usize) -> Probed {
+    fn probe(room: usize) -> Probed {
         let (open, gate) = mpsc::channel();
         let (seen, read) = mpsc::channel();
         let lost = Arc::new(Count::default());
-        let sink = Sink::to(Format::Json, &lost, Probe { gate, seen }, queue).unwrap();
+        let sink = Sink::to(Format::Json, &lost, Probe { gate, seen }, room).unwrap();
         (sink, lost, open, read)
     }
 
     #[test]
     fn a_stalled_reader_costs_lines_and_no_time() {
         // OPS-05
-        let (sink, lost, open, read) = probe(4);
+        let (sink, lost, open, read) = probe(8);
         for _ in 0..100 {
-            sink.take(b"x\n".to_vec());
+            sink.take(b"x\n");
         }
-        // The writer may have taken some before it stalled at its first write: that batch, then
-        // four in the queue.
-        assert!(lost.value() >= 100 - 4 - 5 - 1, "{}", lost.value());
+        // The writer may have taken some before it stalled at its first write: at most four, and
+        // four more wait.
+        assert!(lost.value() >= 100 - 4 - 4, "{}", lost.value());
         assert!(!sink.flush(Duration::from_millis(20)), "nobody reads");
         drop(open);
         assert!(sink.flush(Duration::from_secs(10)));
@@ -258,10 +338,10 @@ mod tests {
 
     #[test]
     fn lines_that_wait_go_out_in_one_write() {
-        let (sink, lost, open, read) = probe(1000);
-        sink.take(b"0\n".to_vec());
+        let (sink, lost, open, read) = probe(10_000);
+        sink.take(b"0\n");
         for _ in 0..500 {
-            sink.take(b"a line\n".to_vec());
+            sink.take(b"a line\n");
         }
         drop(open);
         assert!(sink.flush(Duration::from_secs(10)));
@@ -273,14 +353,32 @@ mod tests {
 
     #[test]
     fn a_closed_output_loses_lines_and_recovers() {
-        let (sink, lost, open, read) = probe(1000);
+        let (sink, lost, open, read) = probe(10_000);
         open.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
-        sink.take(b"lost\n".to_vec());
+        sink.take(b"lost\n");
         assert!(sink.flush(Duration::from_secs(10)));
         assert_eq!(lost.value(), 1);
         open.send(Ok(())).unwrap();
-        sink.take(b"kept\n".to_vec());
+        sink.take(b"kept\n");
         assert!(sink.flush(Duration::from_secs(10)));
         assert_eq!(read.try_iter().collect::<Vec<_>>().concat(), b"kept\n");
+    }
+    #[test]
+    fn batches_are_whole_lines_and_together_the_text() {
+        let mut text = Vec::new();
+        for length in [1, 70_000, 3, 65_535, 65_536, 65_537, 9] {
+            text.extend(std::iter::repeat_n(b'x', length - 1));
+            text.push(b'\n');
+        }
+        text.extend_from_slice(b"no end");
+        let all: Vec<_> = batches(&text).collect();
+        assert_eq!(all.concat(), text);
+        let lines = |batch: &[u8]| batch.iter().filter(|byte| **byte == b'\n').count();
+        for batch in &all {
+            assert!(batch.len() <= BATCH || lines(batch) == 1);
+        }
+        for batch in &all[..all.len() - 1] {
+            assert_eq!(batch.last(), Some(&b'\n'));
+        }
     }
 }

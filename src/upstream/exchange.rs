@@ -38,7 +38,7 @@ pub(super) struct Exchange<'a> {
     pub(super) body_timeout: Duration,
     pub(super) ends: Ends,
     pub(super) client: Option<OnUpgrade>,
-    pub(super) server: Option<Box<str>>,
+    pub(super) server: Option<Arc<str>>,
     pub(super) attempts: u32,
 }
 
@@ -61,13 +61,13 @@ impl Exchange<'_> {
         let mut retries = settings.retries;
         let mut stale = 0_u32;
         let mut current = self.upstream.next(&mut order);
-        let mut refusal = Refusal::because(Reason::UpstreamUnreachable, "it has no servers");
+        let mut refusal = None;
         while let Some(index) = current {
             let Some(local) = self.upstream.local(index) else {
                 break;
             };
             let local = Rc::clone(local);
-            self.server = Some(local.state.authority.clone());
+            self.server = Some(Arc::clone(&local.state.authority));
             // After a connection that was closed, others of its age are no better.
             let fresh =
                 self.outgoing.opening.is_some() || stale >= STALE || retries < settings.retries;
@@ -84,16 +84,16 @@ impl Exchange<'_> {
                     } else {
                         self.upstream.shared.failed(&local.state, error.reason);
                     }
-                    refusal = error.refusal();
+                    refusal = Some(error.refusal());
                     current = self.upstream.next(&mut order);
                 }
                 Err(Miss::Unsent(why)) => {
-                    refusal = why;
                     if stale > STALE {
                         // New connections do no better.
-                        self.upstream.shared.failed(&local.state, refusal.reason());
+                        self.upstream.shared.failed(&local.state, why.reason());
                         current = self.upstream.next(&mut order);
                     }
+                    refusal = Some(why);
                     stale = stale.saturating_add(1);
                 }
                 Err(Miss::Silent(_)) if retries > 0 && self.is_repeatable() => {
@@ -101,10 +101,10 @@ impl Exchange<'_> {
                     local.state.metrics.retries.add_one();
                 }
                 Err(Miss::Silent(why) | Miss::Sent(why)) => {
-                    refusal = why;
                     if !self.body_failed() {
-                        self.upstream.shared.failed(&local.state, refusal.reason());
+                        self.upstream.shared.failed(&local.state, why.reason());
                     }
+                    refusal = Some(why);
                     current = None;
                 }
             }
@@ -114,7 +114,9 @@ impl Exchange<'_> {
             refusal: if body_failed {
                 Refusal::because(Reason::RequestMalformed, "the client's body broke off")
             } else {
-                refusal
+                refusal.unwrap_or_else(|| {
+                    Refusal::because(Reason::UpstreamUnreachable, "it has no servers")
+                })
             },
             body_failed,
             server: self.server,
@@ -284,14 +286,14 @@ impl Exchange<'_> {
         let mut response = Response::new(body);
         *response.status_mut() = parts.status;
         *response.version_mut() = parts.version;
-        *response.headers_mut() = response_fields(&parts.headers);
+        *response.headers_mut() = response_fields(parts.headers);
         self.done(response)
     }
 
     fn done(&self, response: Response<UpstreamBody>) -> Forwarded {
         Forwarded {
             response,
-            server: self.server.clone().unwrap_or_default(),
+            server: self.server.clone().unwrap_or_else(|| "".into()),
             attempts: self.attempts,
         }
     }

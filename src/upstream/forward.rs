@@ -1,8 +1,10 @@
 //! The one place that sends a request on.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ use super::pool::Pool;
 use super::upload::Source;
 use super::websocket::{Drained, Ends, Opening};
 use super::{BoxError, Protocol};
-use crate::http::fields::{Received, routed_by_us};
+use crate::http::fields::{Introduction, Received, routed_by_us};
 use crate::pdp::authorize::Parts;
 use crate::pdp::{Authorized, UnixTime};
 use crate::refusal::{Reason, Refusal};
@@ -31,6 +33,8 @@ pub struct ForwardFacts {
     pub remote: SocketAddr,
     /// What the client spoke: `https`.
     pub scheme: &'static str,
+    /// What was said of the client at its last request.
+    pub introduction: Rc<Introduction>,
     /// The wall clock, for the end of a WebSocket at the token's `exp`.
     pub now: UnixTime,
     /// Between two pieces of the answer (`body_timeout`).
@@ -58,7 +62,7 @@ pub struct Forwarded {
     /// fields must go to the client, and the tunnel starts once the client's upgrade is there.
     pub response: Response<UpstreamBody>,
     /// `host:port` of the server.
-    pub server: Box<str>,
+    pub server: Arc<str>,
     /// Tries, this one included; connections that could not be had do not count.
     pub attempts: u32,
 }
@@ -73,7 +77,7 @@ pub struct Failed {
     /// `request_malformed` then, for a body that knows nothing.
     pub body_failed: bool,
     /// `host:port` of the last server that was tried.
-    pub server: Option<Box<str>>,
+    pub server: Option<Arc<str>>,
     /// Tries; see [`Forwarded::attempts`].
     pub attempts: u32,
 }
@@ -127,8 +131,8 @@ where
     };
     let rules = pool.rules(&route);
     let authority = match head.port {
-        Some(port) => format!("{}:{port}", head.host),
-        None => head.host.to_string(),
+        Some(port) => Cow::from(format!("{}:{port}", head.host)),
+        None => Cow::from(&*head.host),
     };
     let received = Received {
         client: facts.remote.ip(),
@@ -136,6 +140,7 @@ where
         authority: &authority,
         version: head.version,
         interaction_id: head.interaction_id,
+        introduction: &facts.introduction,
     };
     let mut outgoing = Outgoing::new(&head, &route, &rules, &identity, received).map_err(unsent)?;
     let no_body = body.is_end_stream();

@@ -68,7 +68,10 @@ impl<'a> Outgoing<'a> {
         let host = match self.rules.host() {
             Some(host) => host.clone(),
             None if self.received.authority.is_empty() => value(&server.authority)?,
-            None => value(self.received.authority)?,
+            None => match self.received.host() {
+                Some(host) => host,
+                None => value(self.received.authority)?,
+            },
         };
         let target = prefixed(&server.server.prefix, &self.target)?;
         let mut fields = request_fields(&self.head.headers, self.rules);

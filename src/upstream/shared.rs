@@ -26,7 +26,7 @@ pub struct Shared {
 pub(super) struct ServerState {
     pub(super) server: Server,
     /// `host:port`, the host in brackets where it is an IPv6 address.
-    pub(super) authority: Box<str>,
+    pub(super) authority: Arc<str>,
     /// One permit a connection.
     permits: Arc<Semaphore>,
     /// Requests, of all threads, that wait for a connection.
@@ -47,7 +47,7 @@ pub(super) struct ServerState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerStatus {
     /// `host:port`.
-    pub server: Box<str>,
+    pub server: Arc<str>,
     /// What the last active check said; true where there are none.
     pub healthy: bool,
     /// Whether it is left out for its failures.
@@ -288,7 +288,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn authority(server: &Server) -> Box<str> {
+fn authority(server: &Server) -> Arc<str> {
     if server.host.contains(':') {
         format!("[{}]:{}", server.host, server.port).into()
     } else {

@@ -110,7 +110,7 @@ pub(super) fn tunnel(
     ends: Ends,
 ) -> HeaderMap {
     let upstream = hyper::upgrade::on(&mut answer);
-    let mut fields = response_fields(answer.headers());
+    let mut fields = response_fields(std::mem::take(answer.headers_mut()));
     fields.remove(header::CONTENT_LENGTH);
     fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -1,14 +1,14 @@
 //! What the upstream is told by us: who asked, through whom, and for what.
 
-use std::fmt::Write as _;
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::{INTERACTION_ID, elements};
-use crate::pdp::InteractionId;
 use crate::pdp::credential::is_tchar;
+use crate::pdp::{InteractionId, write_ip};
 
 /// Our name in `Via`: a pseudonym, no host name of ours (RFC 9110 s7.6.3).
 const PSEUDONYM: &str = "portcullis";
@@ -30,6 +30,63 @@ pub struct Received<'a> {
     pub version: Version,
     /// The id of the exchange.
     pub interaction_id: InteractionId,
+    /// What was said of the client last.
+    pub introduction: &'a Introduction,
+}
+
+/// The lines that introduce a client to an upstream: of one connection, written for its first
+/// request and again when a request says otherwise where it wants to go.
+#[derive(Debug, Default)]
+pub struct Introduction(RefCell<Option<Box<Lines>>>);
+
+#[derive(Debug)]
+struct Lines {
+    client: IpAddr,
+    scheme: &'static str,
+    authority: Box<str>,
+    forwarded: Option<HeaderValue>,
+    forwarded_for: Option<HeaderValue>,
+    /// The authority, where there is one.
+    host: Option<HeaderValue>,
+}
+
+impl Lines {
+    fn of(received: &Received<'_>) -> Self {
+        let authority = Some(received.authority).filter(|authority| !authority.is_empty());
+        let mut client = String::with_capacity(39);
+        write_ip(&mut client, received.client.to_canonical());
+        Self {
+            client: received.client,
+            scheme: received.scheme,
+            authority: received.authority.into(),
+            forwarded: forwarded(received),
+            forwarded_for: HeaderValue::from_maybe_shared(bytes::Bytes::from(client)).ok(),
+            host: authority.and_then(|authority| HeaderValue::from_str(authority).ok()),
+        }
+    }
+
+    fn are_of(&self, received: &Received<'_>) -> bool {
+        self.client == received.client
+            && self.scheme == received.scheme
+            && *self.authority == *received.authority
+    }
+}
+
+impl Received<'_> {
+    fn lines<T>(&self, of: impl FnOnce(&Lines) -> T) -> T {
+        let mut last = self.introduction.0.borrow_mut();
+        let lines = match last.take().filter(|lines| lines.are_of(self)) {
+            Some(lines) => lines,
+            None => Box::new(Lines::of(self)),
+        };
+        of(last.insert(lines))
+    }
+
+    /// The authority as a field value; `None` if the client named none, or one that is no value.
+    #[must_use]
+    pub fn host(&self) -> Option<HeaderValue> {
+        self.lines(|lines| lines.host.clone())
+    }
 }
 
 /// Sets what is ours: `Host`, `Via`, `Forwarded` and its older kin, the interaction id, and the
@@ -51,18 +108,19 @@ pub fn identify(
     };
     // A line of its own at the end: the same list as one line (RFC 9110 s5.3).
     fields.append(header::VIA, HeaderValue::from_static(via));
-    if let Some(value) = forwarded(received) {
-        fields.insert(header::FORWARDED, value);
-    }
-    if let Ok(value) = HeaderValue::try_from(received.client.to_canonical().to_string()) {
-        fields.insert(X_FORWARDED_FOR, value);
-    }
-    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(received.scheme));
-    if !received.authority.is_empty()
-        && let Ok(value) = HeaderValue::from_str(received.authority)
-    {
-        fields.insert(X_FORWARDED_HOST, value);
-    }
+    let proto = Some(HeaderValue::from_static(received.scheme));
+    received.lines(|lines| {
+        for (name, value) in [
+            (header::FORWARDED, &lines.forwarded),
+            (X_FORWARDED_FOR, &lines.forwarded_for),
+            (X_FORWARDED_PROTO, &proto),
+            (X_FORWARDED_HOST, &lines.host),
+        ] {
+            if let Some(value) = value {
+                fields.insert(name, value.clone());
+            }
+        }
+    });
     for (name, value) in identity {
         fields.insert(name, value.clone());
     }
@@ -72,12 +130,13 @@ pub fn identify(
 /// stand in a token (s6.1); likewise a host with its port.
 fn forwarded(received: &Received<'_>) -> Option<HeaderValue> {
     let mut line = String::with_capacity(96);
-    let written = match received.client.to_canonical() {
-        IpAddr::V4(address) => write!(line, "for={address}"),
-        IpAddr::V6(address) => write!(line, "for=\"[{address}]\""),
+    let (before, after) = match received.client.to_canonical() {
+        IpAddr::V4(_) => ("for=", ""),
+        IpAddr::V6(_) => ("for=\"[", "]\""),
     };
-    // Writing to a string does not fail.
-    written.ok()?;
+    line.push_str(before);
+    write_ip(&mut line, received.client.to_canonical());
+    line.push_str(after);
     line.push_str(";proto=");
     line.push_str(received.scheme);
     let host = received.authority;

@@ -1,48 +1,58 @@
 //! The answer's fields: what a client may get of what the upstream sent.
 
+use std::sync::LazyLock;
+
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::{Nominated, filtered, listed, not_in_trailers, trailer_names};
+use super::{Names, Nominated, filtered, not_in_trailers, trailer_names};
 
 /// Removed from every answer. With a `*` at the end: every name that begins so.
-const ALWAYS: &[&str] = &[
-    // Hop by hop, and framing.
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-*",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    // The id of the exchange is ours to set, once (FAPIH-05).
-    "x-fapi-interaction-id",
-    // The upstream must not steer clients around the gate.
-    "alt-svc",
-    // Certificates are not for answers (RFC 9440 s2.4).
-    "client-cert*",
-];
+static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
+    Names::fixed(&[
+        // Hop by hop, and framing.
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-*",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        // The id of the exchange is ours to set, once (FAPIH-05).
+        "x-fapi-interaction-id",
+        // The upstream must not steer clients around the gate.
+        "alt-svc",
+        // Certificates are not for answers (RFC 9440 s2.4).
+        "client-cert*",
+    ])
+});
 
-/// The fields of an upstream's answer that go to the client, in their order.
+/// The fields of an upstream's answer that go to the client: the same, less those that do not.
 ///
-/// `Content-Length` stays: hyper has refused lines that differ, and the caller refuses one beside
-/// a `Transfer-Encoding`. The names of allowed trailers stay too.
+/// `Content-Length` stays, once: hyper has refused lines that differ, and the caller refuses one
+/// beside a `Transfer-Encoding`. The names of allowed trailers stay too. The order of fields of one
+/// name is kept, which alone means something (RFC 9110 s5.3).
 #[must_use]
-pub fn response_fields(from: &HeaderMap) -> HeaderMap {
-    let nominated = Nominated::of(from, &[]);
-    let mut to = HeaderMap::with_capacity(from.len().saturating_add(4));
-    for (name, value) in from {
-        if listed(ALWAYS, name) || nominated.names(name) {
-            continue;
-        }
-        if name == header::CONTENT_LENGTH {
-            to.insert(name, value.clone());
-        } else {
-            to.append(name, value.clone());
-        }
+pub fn response_fields(mut fields: HeaderMap) -> HeaderMap {
+    let nominated = Nominated::of(&fields, &[]);
+    let gone: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| ALWAYS.takes(name) || nominated.names(name))
+        .cloned()
+        .collect();
+    let trailers = trailer_names(&fields, response_trailer);
+    for name in gone {
+        fields.remove(name);
     }
-    trailer_names(from, &mut to, response_trailer);
-    to
+    if let Some(names) = trailers {
+        fields.insert(header::TRAILER, names);
+    }
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
+        let length = length.clone();
+        fields.insert(header::CONTENT_LENGTH, length);
+    }
+    fields
 }
 
 /// The fields of an answer's trailer section that go to the client (HTTP-18).
@@ -52,5 +62,5 @@ pub fn response_trailers(from: &HeaderMap) -> HeaderMap {
 }
 
 fn response_trailer(name: &HeaderName) -> bool {
-    !listed(ALWAYS, name) && !not_in_trailers(name)
+    !ALWAYS.takes(name) && !not_in_trailers(name)
 }

@@ -41,6 +41,12 @@ fn lines(map: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
+/// By name; those of one name in their order.
+fn sorted(mut lines: Vec<(String, String)>) -> Vec<(String, String)> {
+    lines.sort_by(|(one, _), (other, _)| one.cmp(other));
+    lines
+}
+
 fn passed(lines_in: &[(&str, &str)]) -> Vec<(String, String)> {
     lines(&request_fields(&map(lines_in), &rules()))
 }
@@ -227,6 +233,7 @@ fn received(client: &str, authority: &'static str, version: Version) -> Received
         authority,
         version,
         interaction_id: InteractionId::from_random([7; 16]),
+        introduction: Box::leak(Box::default()),
     }
 }
 
@@ -320,10 +327,10 @@ fn answers_are_cleaned() {
         ("trailer", "x-sum, content-length"),
     ]);
     assert_eq!(
-        lines(&response_fields(&from)),
+        sorted(lines(&response_fields(from))),
         [
-            ("content-type", "a/b"),
             ("content-length", "2"),
+            ("content-type", "a/b"),
             ("set-cookie", "a"),
             ("set-cookie", "b"),
             ("trailer", "x-sum"),

@@ -212,3 +212,26 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// What is asked of many bytes at once says what a look at each says.
+    #[test]
+    fn the_form_of_a_token_is_what_its_parts_say(
+        text in prop_oneof!["[A-Za-z0-9._~+/=-]{0,40}", "[a.]{0,9}", "[ -~]{0,12}", "\\PC{0,9}", "[a.]{250,600}"],
+    ) {
+        let base64url = |part: &str| {
+            part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        let all: Vec<_> = text.split('.').collect();
+        prop_assert_eq!(parts(&text), all.len());
+        let signed = all.len() == 3
+            && all.iter().all(|part| base64url(part))
+            && !all[0].is_empty()
+            && !all[1].is_empty();
+        prop_assert_eq!(looks_signed(&AccessToken::new(text.as_str())), signed);
+        let body = text.trim_end_matches('=');
+        let token68 = !body.is_empty()
+            && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
+        prop_assert_eq!(is_token68(&text), token68);
+    }
+}

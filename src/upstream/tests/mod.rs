@@ -263,6 +263,7 @@ impl Bench {
         ForwardFacts {
             remote: "192.0.2.7:5000".parse().unwrap(),
             scheme: "https",
+            introduction: Rc::default(),
             now: UnixTime::from_secs(1000),
             body_timeout: self.timeout,
             on_upgrade: None,
