@@ -336,6 +336,59 @@ async fn a_renewed_store_goes_on_where_it_was() {
     assert!(alone.status().reachable && alone.status().shared.is_none());
 }
 
+/// A client assertion that could be used for so long, until this second.
+async fn assertion(replay: &Replay, of: u8, until: u64, life: u64) -> Result<Use, Why> {
+    let times = (UnixTime::from_secs(until), clock::now());
+    let life = Duration::from_secs(life);
+    let answer = replay.first_use_of([of; 32], times, life, Rule::Refuse);
+    answer.await.map_err(|error| error.why)
+}
+
+// DPOP-22, DPOP-25, JAR-15: what may have been used before the loss is refused for as long as it
+// could have been accepted, which for an assertion is longer than for a proof.
+#[tokio::test]
+async fn after_a_loss_an_assertion_is_in_doubt_for_its_own_life() {
+    const WINDOW: u64 = 70;
+    const LIFE: u64 = 300;
+    let fake = Fake::new(Arc::new(|| Some("+OK\r\n"))).await;
+    let (replay, _metrics) = connected(&fake).await;
+    let (store, _) = replay.shared.as_ref().unwrap();
+    store.lost(clock::now().as_secs());
+    let lost_at = store.lost_at() + shared::CLOCKS_DIFFER;
+    // Of what lives no longer than a proof, the first that began after the loss is sure.
+    for life in [30, WINDOW] {
+        let doubtful = assertion(&replay, 1, lost_at + WINDOW, life).await;
+        assert_eq!(doubtful, Err(Why::Uncertain), "{life}");
+    }
+    let sure = assertion(&replay, 1, lost_at + WINDOW + 1, WINDOW).await;
+    assert_eq!(sure, Ok(Use::First));
+    // The same end, of one that could have been used before.
+    for until in [lost_at + WINDOW + 1, lost_at + LIFE] {
+        let doubtful = assertion(&replay, 2, until, LIFE).await;
+        assert_eq!(doubtful, Err(Why::Uncertain), "{until}");
+    }
+    let sure = assertion(&replay, 2, lost_at + LIFE + 1, LIFE).await;
+    assert_eq!(sure, Ok(Use::First));
+    let again = assertion(&replay, 2, lost_at + LIFE + 1, LIFE).await;
+    assert_eq!(again, Ok(Use::Repeated));
+}
+
+// The same where the settings changed instead.
+#[tokio::test(start_paused = true)]
+async fn under_other_settings_an_assertion_is_in_doubt_for_its_own_life() {
+    let (control, metrics) = (Handle::current(), Metrics::new(clock::now()));
+    let first = Replay::start(of_memory(9, 60), &control, Arc::clone(metrics.replay()));
+    let now = clock::now().as_secs();
+    let longer = first.renew(of_memory(9, 300), &control, UnixTime::from_secs(now));
+    // The fence: five seconds of doubt, the longer age, and what may lie ahead.
+    let fence = now + shared::CLOCKS_DIFFER + 300 + 10;
+    assert_eq!(assertion(&longer, 1, fence + 1, 310).await, Ok(Use::First));
+    // Ninety seconds longer than the window.
+    let doubtful = assertion(&longer, 2, fence + 90, 400).await;
+    assert_eq!(doubtful, Err(Why::Uncertain));
+    assert_eq!(assertion(&longer, 2, fence + 91, 400).await, Ok(Use::First));
+}
+
 #[test]
 fn tls_and_address_must_agree() {
     let tls = || Some(Tls::offline().unwrap());
