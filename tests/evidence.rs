@@ -165,6 +165,23 @@ fn of_cases(file: &str, text: &str, evidence: &mut Evidence) {
     }
 }
 
+/// What cases of the interoperability kit are named by: `'jar-05-expired'` proves JAR-05.
+fn of_interop(file: &str, text: &str, evidence: &mut Evidence) {
+    for line in text.lines() {
+        for name in line.split('\'').skip(1).step_by(2) {
+            if !name.contains(|c: char| c != '-' && !c.is_ascii_lowercase() && !c.is_ascii_digit())
+            {
+                for id in ids(&name.to_ascii_uppercase()) {
+                    evidence
+                        .entry(id)
+                        .or_default()
+                        .insert(format!("{file}: {name}"));
+                }
+            }
+        }
+    }
+}
+
 fn collect(folder: &Path, to: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder of the repository") {
         let path = entry.expect("an entry").path();
@@ -196,6 +213,7 @@ fn gathered() -> Evidence {
             Some("toml") if name.starts_with("tests/decisions/") => {
                 of_cases(&name, &text(), &mut evidence);
             }
+            Some("mjs") => of_interop(&name, &text(), &mut evidence),
             _ => {}
         }
     }
