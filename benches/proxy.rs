@@ -340,7 +340,16 @@ impl Gate {
 }
 
 impl Drop for Gate {
+    /// Asked to end first: a build that is measured for its next one writes what it saw as it ends.
     fn drop(&mut self) {
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        for _ in 0..100 {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -26,7 +26,7 @@ use crate::pdp::policy::Access;
 use crate::pdp::recorded::Seen;
 use crate::pdp::{
     self, Answer, Ask, Authorized, Inbound, InteractionId, Peer, Pending, RequestHead, Route,
-    RouteTable, Snapshot, Standing, Step, Trail, Unavailable,
+    RouteTable, Snapshot, Standing, Step, Trail, Unavailable, UnixTime,
 };
 use crate::pip::Pip;
 use crate::refusal::{Reason, Refusal};
@@ -151,14 +151,19 @@ impl Shared {
         &self.pip
     }
 
-    /// A record of a request that arrives now.
+    /// A record of a request that arrived at this time since 1970-01-01T00:00:00Z.
     #[must_use]
-    pub fn record(&self, peer: &Arc<Peer>, id: InteractionId) -> Box<AccessRecord> {
+    pub fn record(
+        &self,
+        peer: &Arc<Peer>,
+        id: InteractionId,
+        arrived: Duration,
+    ) -> Box<AccessRecord> {
         // Boxed: it is handed on and on.
         Box::new(AccessRecord::new(
             &self.sink,
             &self.unrouted,
-            Timestamp(clock::since_epoch()),
+            Timestamp(arrived),
             peer,
             id,
         ))
@@ -195,12 +200,14 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Serves one request. `standing` is what the listener's present trust says of the certificate, or
-/// why what a proxy in front says of its client cannot be taken.
+/// Serves one request that came at `arrived`, time since 1970-01-01T00:00:00Z. `standing` is what the
+/// listener's trust says of the certificate at that time, or why what a proxy in front says of its
+/// client cannot be taken.
 pub async fn serve(
     connection: Rc<Connection>,
     standing: Result<Option<Standing>, Refusal>,
     mut request: Request<RequestBody>,
+    arrived: Duration,
 ) -> Response<AnswerBody> {
     let generation = connection.shared.generation.load_full();
     let upgrade = request
@@ -212,7 +219,7 @@ pub async fn serve(
     let is_head = parts.method == Method::HEAD;
     let fresh = interaction::fresh();
     let id = pdp::interaction_id(&parts.headers).unwrap_or(fresh);
-    let mut record = connection.shared.record(&connection.peer, id);
+    let mut record = connection.shared.record(&connection.peer, id, arrived);
     record.generation = generation.snapshot.generation;
     record.protocol = Some(version);
     record.method = Some(parts.method.clone());
@@ -230,7 +237,7 @@ pub async fn serve(
         recording: generation.recording.is_some(),
         ..Trail::default()
     };
-    let mut witness = Witness::new();
+    let mut witness = Witness::new(UnixTime::from_secs(arrived.as_secs()));
     let judged = judge(
         &connection,
         &generation,
@@ -284,11 +291,12 @@ pub async fn serve(
             } = forwarded;
             record.server = Some(server);
             record.attempts = attempts;
-            let mut answer = respond::relay(response, id, open, clock::now());
+            let now = clock::now();
+            let mut answer = respond::relay(response, id, open, now);
             respond::with_nonce(&mut answer, nonce.as_deref());
             record.status = Some(answer.status().as_u16());
             if let Some(expires) = expires {
-                let left = expires.since(clock::now());
+                let left = expires.since(now);
                 answer.body_mut().until(tokio::time::Instant::now() + left);
             }
             log_at_end(answer, record)
@@ -366,7 +374,7 @@ async fn judge(
         }
         (routed, _) => routed?,
     };
-    witness.began = witness.now();
+    // Nothing was waited for since the request came.
     let mut step = pdp::begin(routed, witness.began, trail)?;
     loop {
         match step {
@@ -377,7 +385,7 @@ async fn judge(
                     read_body(connection, &mut pending, limit, record.started).await
                 } else {
                     let pip = &connection.shared.pip;
-                    pip.answer(pending.ask(), &connection.peer, clock::now())
+                    pip.answer(pending.ask(), &connection.peer, witness.judged)
                         .await
                 };
                 record.stages.inform += asked.elapsed();

@@ -67,7 +67,8 @@ pub(super) async fn connection(
     let distrusted = Rc::new(Notify::new());
     let over = Rc::clone(&distrusted);
     let service = move |request: Request<http::body::RequestBody>| {
-        let now = clock::now();
+        let arrived = clock::since_epoch();
+        let now = UnixTime::from_secs(arrived.as_secs());
         let standing = trust.standing(now);
         let stands = standing.is_none_or(|standing| standing == Standing::Trusted);
         if !stands {
@@ -80,7 +81,7 @@ pub(super) async fn connection(
         let draining = ends.clone();
         async move {
             let version = request.version();
-            let mut answer = pipeline::serve(connection, standing, request).await;
+            let mut answer = pipeline::serve(connection, standing, request, arrived).await;
             // hyper says so itself once it was told; the answer may be there before that.
             let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             if draining.fired() && version < Version::HTTP_2 && !upgraded {
@@ -142,7 +143,7 @@ fn raw_answers(plane: &Rc<Plane>, peer: &Arc<Peer>) -> Arc<dyn Fn(RawAnswer) + S
     let shared = Arc::clone(&plane.shared);
     let peer = Arc::clone(peer);
     Arc::new(move |answer: RawAnswer| {
-        let mut record = shared.record(&peer, answer.interaction_id);
+        let mut record = shared.record(&peer, answer.interaction_id, clock::since_epoch());
         record.status = Some(answer.reason.spec().status.code());
         record.refused(&Refusal::new(answer.reason));
         record.complete();

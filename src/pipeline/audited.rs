@@ -19,8 +19,8 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn new() -> Self {
-        let now = clock::now();
+    /// Of a request that came `now`.
+    pub(super) const fn new(now: UnixTime) -> Self {
         Self {
             seen: None,
             began: now,

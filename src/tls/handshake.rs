@@ -40,8 +40,9 @@ pub enum Alpn {
 
 /// A connection whose other end is known.
 pub struct Secured {
-    /// The stream.
-    pub stream: TlsStream<TcpStream>,
+    /// The stream. Boxed: it is large, and each function that waits while it serves would keep room
+    /// for one of its own.
+    pub stream: Box<TlsStream<TcpStream>>,
     /// The other end.
     pub peer: Arc<Peer>,
     /// The trust in its certificate, to be asked at each request; of a connection of a proxy in
@@ -244,7 +245,7 @@ impl Greeted {
         };
         match examine(&stream, &tls, ends, current, now()) {
             Ok((peer, trust, front, protocol, resumed)) => Ok(Secured {
-                stream,
+                stream: Box::new(stream),
                 peer,
                 trust,
                 front,

@@ -46,6 +46,13 @@ fn an_authorized_request_leaves_one_full_line() {
     let text = line.to_string();
     assert!(text.contains(&playing().stage.a.thumbprint), "{line}");
     assert!(!text.contains("secret"), "{line}");
+    // Half of the digest: enough to find a token again, too little to be taken for one.
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let half: String = digest.as_ref()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(line["token_sha256"], half, "{line}");
     assert_eq!(line["bytes_in"], 5, "{line}");
     assert!(line["bytes_out"].as_u64().unwrap() > 0, "{line}");
     let time = line["time"].as_str().unwrap();
