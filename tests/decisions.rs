@@ -19,6 +19,10 @@
 #[expect(dead_code, reason = "the bench uses the rest of it")]
 mod world;
 
+#[path = "decisions/misanswered.rs"]
+mod misanswered;
+#[path = "decisions/published.rs"]
+mod published;
 #[path = "decisions/recorded.rs"]
 mod recorded;
 #[path = "decisions/replayed.rs"]
@@ -301,6 +305,46 @@ fn no_byte_of_a_token_can_be_changed() {
 fn an_answer_to_another_question_is_a_bug_and_no_permit() {
     let world = World::new();
     world.misanswer();
+}
+
+/// A row of nobody's credentials says nothing about schemes.
+#[test]
+fn only_an_error_of_a_challenge_names_schemes() {
+    let world = World::new();
+    for (case, named) in [
+        (
+            Case {
+                keys: "unavailable".to_owned(),
+                ..Case::default()
+            },
+            false,
+        ),
+        (
+            Case {
+                clock: 300,
+                ..Case::default()
+            },
+            true,
+        ),
+    ] {
+        let Outcome::Refused(refusal) = world.decide(&case).outcome else {
+            panic!("a refusal");
+        };
+        let advice = refusal.advice();
+        let schemes = advice.is_some_and(|advice| !advice.schemes.is_empty());
+        assert_eq!(schemes, named, "{refusal:?}");
+    }
+}
+
+/// A stream ends when its token does, with the tolerance that the token's own end has.
+#[test]
+fn a_permit_ends_with_its_token() {
+    let world = World::new();
+    let Outcome::Authorized(permit) = world.decide(&Case::default()).outcome else {
+        panic!("a good request");
+    };
+    let end = portcullis::pdp::UnixTime::from_secs(world::NOW + 300);
+    assert_eq!(permit.expires(), Some(end));
 }
 
 /// TOK-23, TOK-24: what is remembered of a token is that it was verified, and no decision: at
