@@ -358,6 +358,13 @@ fn a_remembered_token_gives_no_more_than_a_new_one() {
         ..good
     };
     let known = world.decide(&good).remembered.expect("a verified token");
+    // What bounds the memory: claims are kept, and what is read of them.
+    let heavy = Case {
+        claims: toml::Table::from_iter([("x".to_owned(), "x".repeat(1000).into())]),
+        ..Case::default()
+    };
+    let heavy = world.decide(&heavy).remembered.expect("a verified token");
+    assert!((2000..2500).contains(&(heavy.weight() - known.weight())));
     let policy = |policy: world::PolicyChange| Case {
         policy,
         ..good.clone()

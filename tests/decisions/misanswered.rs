@@ -126,8 +126,12 @@ fn a_body_beyond_its_bound() {
         (BODY_BYTES, Reason::BodyUnfit),
         (BODY_BYTES + 1, Reason::Internal),
     ] {
-        let (pending, mut trail) =
+        let (mut pending, mut trail) =
             asked(&world, &case, &known, |ask| matches!(ask, Ask::Body { .. }));
+        assert!(
+            pending.body_mut().is_some(),
+            "the shell reads it from there"
+        );
         let body = Answer::Body(vec![b' '; bytes].into());
         let refusal = pending.resume(body, NOON, &mut trail).err();
         assert_eq!(refusal.map(|r| r.reason()), Some(expected), "{bytes} bytes");

@@ -565,14 +565,14 @@ fn routes_that_could_tie_make_no_table() {
 
 #[test]
 fn hidden_methods_are_listed() {
-    let table = plain(&[
+    let hiding = plain(&[
         ("/a/**", &["GET", "POST"]),
         ("/a/b/**", &["GET"]),
         ("/a/c", &[]),
         ("/d", &["GET"]),
         ("/{x}", &["PUT", "GET"]),
     ]);
-    let mut found: Vec<String> = table.hidden().iter().map(ToString::to_string).collect();
+    let mut found: Vec<String> = hiding.hidden().iter().map(ToString::to_string).collect();
     found.sort();
     assert_eq!(
         found,
@@ -584,7 +584,7 @@ fn hidden_methods_are_listed() {
     );
     // One upstream without letter case is enough, whichever of the two it is.
     for folds in [true, false] {
-        let mixed = super::tests::table(vec![
+        let mixed = table(vec![
             entry("/Files/**", &["GET"], |r| r.case_insensitive = folds),
             entry("/files/x", &["POST"], |r| r.case_insensitive = !folds),
         ]);

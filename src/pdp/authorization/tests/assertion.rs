@@ -91,6 +91,9 @@ fn what_an_assertion_is_remembered_under_is_its_own() {
     assert_eq!(key("a", "b", "c"), key("a", "b", "c"));
     assert_ne!(key("a", "b", "c"), key("a", "bc", ""));
     assert_ne!(key("a", "b", "c"), key("b", "a", "c"));
+    // What a store keeps is the key, whole.
+    assert_eq!(key("a", "b", "c").as_bytes(), key("a", "b", "c").as_bytes());
+    assert_ne!(key("a", "b", "c").as_bytes(), key("a", "b", "d").as_bytes());
 }
 
 #[test]

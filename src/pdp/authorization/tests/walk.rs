@@ -101,6 +101,10 @@ fn an_answer_to_another_question() {
     let internal = |step: Result<Step<String>, Refusal>| matches!(step, Err(refusal) if refusal.reason() == Reason::Internal);
     let long = Bytes::from(vec![b'a'; 64 * 1024 + 1]);
     let mut trail = Trail::default();
+    assert!(
+        begun().body_mut().is_some(),
+        "the shell reads it from there"
+    );
     let step = begun().resume(Answer::Body(long), now, &mut trail);
     assert!(internal(step));
     let named = |changes: &Value| {
@@ -332,4 +336,10 @@ fn an_encrypted_object_passes_where_the_route_says_so() {
         sent(&[("scope", "accounts")]).reason(),
         Some(ParameterConflict)
     );
+}
+
+#[test]
+fn endpoints_have_the_words_of_the_configuration() {
+    let words = [Endpoint::Par, Endpoint::Authorize, Endpoint::Token].map(Endpoint::name);
+    assert_eq!(words, ["par", "authorize", "token"]);
 }
