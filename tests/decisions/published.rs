@@ -74,6 +74,23 @@ fn the_document_follows_from_the_routes() {
     assert_eq!(document(&world, &open, "api.bank.example", ""), None);
 }
 
+#[test]
+fn the_issuers_of_its_own_routes_alone() {
+    let world = World::new();
+    for (id, name) in [(0, "main"), (1, "legacy")] {
+        let case = Case {
+            policy: PolicyChange {
+                issuers: Some(vec![id]),
+                ..PolicyChange::default()
+            },
+            ..Case::default()
+        };
+        let found = document(&world, &case, "api.bank.example", "").expect("a document");
+        let expected = json!([format!("https://{name}.as.bank.example")]);
+        assert_eq!(found["authorization_servers"], expected);
+    }
+}
+
 /// RFC 9728 s2: tokens must be bound by DPoP where nothing else will do.
 #[test]
 fn how_tokens_must_be_bound() {

@@ -189,6 +189,14 @@ fn every_encoding_of_small_order_is_refused() {
 }
 
 #[test]
+fn a_kid_may_be_so_long() {
+    let kid = "k".repeat(KEY_ID_BYTES);
+    let (set, warnings) = parse(&json!([ec(json!({"kid": kid}))]), &MAIN).unwrap();
+    assert_eq!(set.key_ids().collect::<Vec<_>>(), [kid]);
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
 fn what_looks_like_small_order_is_not() {
     let mut points = [[0; 32], [1; 32], [0xff; 32], [0xff; 32], [0; 32], [0; 32]];
     for (point, first) in points.iter_mut().zip([2, 1, 0xeb, 0xef, 0xec, 0xed]) {

@@ -100,6 +100,12 @@ fn what_must_not() {
             RequestObjectUntimely,
         ),
         (
+            "JAR-05: nbf as old as it may not be any more",
+            json!({}),
+            json!({"nbf": NOW - 1800, "exp": NOW + 300}),
+            RequestObjectUntimely,
+        ),
+        (
             "JAR-05: no exp",
             json!({}),
             json!({"exp": null}),
@@ -293,6 +299,18 @@ fn the_servers_algorithms_are_the_only_ones() {
     assert!(!judged("PS256", "rsa", &[Algorithm::Es256]));
     assert!(!judged("RS256", "rsa", &[Algorithm::Es256]));
     assert!(!judged("RS256", "rsa", &[Algorithm::Rs256]));
+}
+
+/// The age is looked at again when all questions have their answers; this one says which it was.
+#[test]
+fn the_log_says_that_an_object_is_old() {
+    for nbf in [NOW - 1801, NOW - 1802] {
+        let changes = json!({"nbf": nbf, "exp": NOW + 300});
+        let refusal = Sent::object(&object(&json!({}), &changes)).walk();
+        let refusal = refusal.unwrap_err();
+        let said = refusal.detail().unwrap();
+        assert!(said.contains("max_object_age"), "{said}");
+    }
 }
 
 #[test]
