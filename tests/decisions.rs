@@ -19,6 +19,10 @@
 #[expect(dead_code, reason = "the bench uses the rest of it")]
 mod world;
 
+#[path = "decisions/misanswered.rs"]
+mod misanswered;
+#[path = "decisions/published.rs"]
+mod published;
 #[path = "decisions/recorded.rs"]
 mod recorded;
 #[path = "decisions/replayed.rs"]
@@ -303,6 +307,46 @@ fn an_answer_to_another_question_is_a_bug_and_no_permit() {
     world.misanswer();
 }
 
+/// A row of nobody's credentials says nothing about schemes.
+#[test]
+fn only_an_error_of_a_challenge_names_schemes() {
+    let world = World::new();
+    for (case, named) in [
+        (
+            Case {
+                keys: "unavailable".to_owned(),
+                ..Case::default()
+            },
+            false,
+        ),
+        (
+            Case {
+                clock: 300,
+                ..Case::default()
+            },
+            true,
+        ),
+    ] {
+        let Outcome::Refused(refusal) = world.decide(&case).outcome else {
+            panic!("a refusal");
+        };
+        let advice = refusal.advice();
+        let schemes = advice.is_some_and(|advice| !advice.schemes.is_empty());
+        assert_eq!(schemes, named, "{refusal:?}");
+    }
+}
+
+/// A stream ends when its token does, with the tolerance that the token's own end has.
+#[test]
+fn a_permit_ends_with_its_token() {
+    let world = World::new();
+    let Outcome::Authorized(permit) = world.decide(&Case::default()).outcome else {
+        panic!("a good request");
+    };
+    let end = portcullis::pdp::UnixTime::from_secs(world::NOW + 300);
+    assert_eq!(permit.expires(), Some(end));
+}
+
 /// TOK-23, TOK-24: what is remembered of a token is that it was verified, and no decision: at
 /// another route, from another peer or later it is judged as if it were new.
 #[test]
@@ -314,6 +358,13 @@ fn a_remembered_token_gives_no_more_than_a_new_one() {
         ..good
     };
     let known = world.decide(&good).remembered.expect("a verified token");
+    // What bounds the memory: claims are kept, and what is read of them.
+    let heavy = Case {
+        claims: toml::Table::from_iter([("x".to_owned(), "x".repeat(1000).into())]),
+        ..Case::default()
+    };
+    let heavy = world.decide(&heavy).remembered.expect("a verified token");
+    assert!((2000..2500).contains(&(heavy.weight() - known.weight())));
     let policy = |policy: world::PolicyChange| Case {
         policy,
         ..good.clone()

@@ -107,6 +107,14 @@ mod tests {
     }
 
     #[test]
+    fn a_host_has_an_end() {
+        let host = |bytes: usize| Authority::parse(&"a".repeat(bytes)).is_some();
+        assert!(host(HOST_BYTES));
+        assert!(!host(HOST_BYTES + 1));
+        assert!(!host(HOST_BYTES * 2));
+    }
+
+    #[test]
     fn the_default_port_may_be_left_out() {
         let parse = |text| Authority::parse(text).unwrap();
         assert!(parse("a").agrees(&parse("A.:443")));

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::authorization::{Guard, Judged};
 use super::content::Content;
 use super::dpop::ReplayKey;
-use super::policy::{Access, Policy, Route, Snapshot};
+use super::policy::{Access, Policy, Route};
 use super::route::Routed;
 use super::sender::Shown;
 use super::step::Trail;
@@ -29,7 +29,6 @@ pub struct Authorized<B> {
     head: RequestHead,
     peer: Arc<Peer>,
     body: B,
-    snapshot: Arc<Snapshot>,
     route: Arc<Route>,
     identity: Vec<(HeaderName, HeaderValue)>,
     expires: Option<UnixTime>,
@@ -66,12 +65,6 @@ impl<B> Authorized<B> {
         &self.route
     }
 
-    /// The configuration under which it was judged.
-    #[must_use]
-    pub const fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
-    }
-
     /// Why it would have been refused, on a route that is only observed.
     #[must_use]
     pub const fn observed(&self) -> Option<&Refusal> {
@@ -101,7 +94,6 @@ impl<B> Authorized<B> {
             head,
             peer,
             body,
-            snapshot: _,
             route,
             identity,
             expires,
@@ -301,17 +293,10 @@ impl<B> Authorized<B> {
         identity: Vec<(HeaderName, HeaderValue)>,
         expires: Option<UnixTime>,
     ) -> Self {
-        let snapshot = Arc::new(Snapshot {
-            generation: 1,
-            tables: Vec::new(),
-            issuers: Vec::new(),
-            nonces: None,
-        });
         Self {
             head: inbound.head,
             peer: inbound.peer,
             body: inbound.body,
-            snapshot,
             route,
             identity,
             expires,
@@ -336,7 +321,7 @@ impl<B> Authorized<B> {
                     standing: _,
                     body,
                 },
-            snapshot,
+            snapshot: _,
             route,
             token_bytes: _,
         } = routed;
@@ -344,7 +329,6 @@ impl<B> Authorized<B> {
             head,
             peer,
             body,
-            snapshot,
             route,
             identity,
             expires,
@@ -430,4 +414,32 @@ fn required(headers: &HeaderMap, name: &HeaderName) -> Result<(), Refusal> {
         Reason::HeaderRequired,
         format!("{name} is not there exactly once with a value that fits"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdp::route::tests::entry;
+
+    /// AUTHZ-01: observing a route lets go what is wrong with who asks and what for. What is wrong
+    /// with the HTTP, with us or with the upstream stays refused.
+    #[test]
+    fn what_an_observed_route_lets_go() {
+        let until = UnixTime::from_secs(100);
+        let (_, route) = entry("/a", &[], |route| route.observe_until = Some(until));
+        for &reason in Reason::ALL {
+            let lets_go = match reason.spec().class {
+                Class::Credential | Class::Permission | Class::Undecided => true,
+                Class::Request => matches!(
+                    reason,
+                    Reason::HeaderRequired | Reason::BodyUnfit | Reason::BodyTooLarge
+                ),
+                Class::Local => matches!(reason, Reason::Overloaded | Reason::AuditUnavailable),
+                Class::Upstream => false,
+            };
+            let at = |seconds| excused(&route, &reason.into(), UnixTime::from_secs(seconds));
+            assert_eq!(at(99), lets_go, "{reason:?}");
+            assert!(!at(100), "{reason:?} after the last second");
+        }
+    }
 }

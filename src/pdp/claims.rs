@@ -69,15 +69,6 @@ pub(super) fn recorded(
     typed(members, issuer, KeyGeneration(0), digest, form)
 }
 
-/// The same rules for bytes that nobody signed, which is why nothing comes of it.
-///
-/// # Errors
-/// `claim_missing`, `claim_malformed`.
-pub fn check(claims: &[u8], issuer: &Issuer) -> Result<(), Refusal> {
-    let (claims, digest) = (object(claims)?, TokenDigest([0; 32]));
-    typed(claims, issuer, KeyGeneration(0), digest, Form::Jwt).map(drop)
-}
-
 fn object(claims: &[u8]) -> Result<Map<String, Value>, Refusal> {
     json::object(claims)
         .map_err(|why| Refusal::because(Reason::ClaimMalformed, format!("the claims are {why}")))

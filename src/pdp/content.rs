@@ -239,3 +239,96 @@ impl<'de> Deserialize<'de> for Members<'de> {
         reader.deserialize_map(Reader)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_is_printed_as_it_was_written() {
+        for text in ["/a", "/a/0/b", "/", "/a~1b/~0/~01"] {
+            assert_eq!(Pointer::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_pointer_has_an_end() {
+        assert!(Pointer::parse(&"/a".repeat(STEPS)).is_ok());
+        assert!(Pointer::parse(&"/a".repeat(STEPS + 1)).is_err());
+        assert!(Pointer::parse(&"/a".repeat(STEPS * 2)).is_err());
+    }
+
+    /// AUTHZ-10: what floating point may have rounded is no amount; a whole number is not rounded.
+    #[test]
+    fn a_claim_that_may_be_rounded_is_no_amount() {
+        for (text, counts) in [
+            ("1234567890.12345", true),
+            ("1234567890.123456", false),
+            ("0.1", true),
+            ("1234567890123456789", true),
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(Scalar::of(&value).is_some(), counts, "{text}");
+        }
+    }
+
+    /// RFC 6901 s4, s5.
+    #[test]
+    fn a_list_is_counted_from_zero() {
+        let text = r#"{"a":["x","y",3,{"b":"z"},5,6,7,8,9,10,"k"],"":"e","0":"n"}"#;
+        let document: Value = serde_json::from_str(text).unwrap();
+        let body = Content(Bytes::from_static(text.as_bytes()));
+        for (pointer, expected) in [
+            ("/a/0", Some("x")),
+            ("/a/1", Some("y")),
+            ("/a/3/b", Some("z")),
+            ("/a/10", Some("k")),
+            ("/", Some("e")),
+            ("/0", Some("n")),
+            ("/a/11", None),
+            ("/a/00", None),
+            ("/a/01", None),
+            ("/a/+1", None),
+            ("/a/-", None),
+            ("/a/", None),
+            ("/a/x", None),
+            ("/a", None),
+            ("/a/0/0", None),
+        ] {
+            let expected = expected.map(|text| Scalar::Text(text.into()));
+            let pointer = Pointer::parse(pointer).unwrap();
+            assert_eq!(body.at(&pointer).unwrap(), expected, "{pointer}");
+            let of = pointer.of(&document).and_then(Scalar::of);
+            assert_eq!(of, expected, "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_truth_is_a_value() {
+        for (text, expected) in [
+            ("true", Some(Scalar::Bool(true))),
+            ("false", Some(Scalar::Bool(false))),
+            ("null", None),
+        ] {
+            assert_eq!(scalar(text), expected);
+        }
+    }
+
+    /// AUTHZ-10: a charset other than UTF-8 is another reading; other parameters say nothing.
+    #[test]
+    fn json_is_told_by_its_type() {
+        for (kind, fits) in [
+            ("application/json", true),
+            ("Application/JSON; Charset=\"UTF-8\"", true),
+            ("application/problem+json;charset=utf-8", true),
+            ("application/json; profile=x; v=1", true),
+            ("application/json; charset=latin1", false),
+            ("application/json; v=1; charset=utf-16", false),
+            ("text/json", false),
+            ("application/jsonp", false),
+            ("text/x+json", false),
+        ] {
+            assert_eq!(is_json(kind), fits, "{kind}");
+        }
+    }
+}

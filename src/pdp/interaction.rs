@@ -84,3 +84,24 @@ pub fn interaction_id(headers: &HeaderMap) -> Option<InteractionId> {
     }
     InteractionId::parse(value.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 9562 s5.4: all random bits but those of version and variant.
+    #[test]
+    fn random_bytes_stand_in_the_id() {
+        let bytes = |hex: u128| hex.to_be_bytes();
+        for (random, expected) in [
+            (
+                0x0123_4567_89ab_cdef_fedc_ba98_7654_3210,
+                "01234567-89ab-4def-bedc-ba9876543210",
+            ),
+            (0, "00000000-0000-4000-8000-000000000000"),
+            (u128::MAX, "ffffffff-ffff-4fff-bfff-ffffffffffff"),
+        ] {
+            assert_eq!(InteractionId::from_random(bytes(random)).as_str(), expected);
+        }
+    }
+}

@@ -332,3 +332,57 @@ impl<'a> SignedAnswer<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn issuer() -> Issuer {
+        Issuer {
+            id: IssuerId(0),
+            name: "main".into(),
+            issuer: "https://as.bank.example".into(),
+            audience: vec!["https://api.bank.example".into()],
+            algorithms: Vec::new(),
+            token_types: Vec::new(),
+            clock_skew: Duration::ZERO,
+            exp_leeway: Duration::ZERO,
+            max_lifetime: Duration::MAX,
+            client_id_claims: vec!["client_id".into()],
+            scope_claims: vec!["scope".into()],
+            introspection: None,
+        }
+    }
+
+    fn said(answer: &str) -> Introspected {
+        Introspected::read(answer.as_bytes(), &issuer(), TokenDigest([1; 32])).unwrap()
+    }
+
+    /// What a door that drops remembered answers looks for, and what bounds the memory.
+    #[test]
+    fn what_an_answer_is_about() {
+        let active = said(
+            r#"{"active":true,"client_id":"tpp","sub":"user","exp":100,"aud":"https://api.bank.example"}"#,
+        );
+        assert_eq!(active.expires(), Some(UnixTime::from_secs(100)));
+        assert!(active.is_of_client("tpp") && !active.is_of_client("user"));
+        assert!(active.is_of_subject("user") && !active.is_of_subject("tpp"));
+        let inactive = said(r#"{"active":false,"client_id":"tpp","sub":"user","exp":100}"#);
+        assert_eq!(inactive.expires(), None);
+        assert!(!inactive.is_of_client("tpp") && !inactive.is_of_subject("user"));
+        let heavier = said(&format!(
+            r#"{{"active":true,"client_id":"tpp","exp":100,"aud":"https://api.bank.example","x":"{}"}}"#,
+            "x".repeat(1000)
+        ));
+        assert!(inactive.weight() > size_of::<Introspected>());
+        assert!(active.weight() > inactive.weight());
+        assert!((2000..4000).contains(&(heavier.weight() - inactive.weight())));
+    }
+
+    #[test]
+    fn each_way_has_its_word() {
+        let words = [How::Remembered, How::Asked, How::Waited].map(How::name);
+        assert_eq!(words, ["remembered", "asked", "waited"]);
+    }
+}

@@ -209,6 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn one_number_however_it_is_written() {
+        let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        for (a, b, one) in [
+            ("1", "1.0", true),
+            ("1.0", "1", true),
+            ("1.5", "1.5", true),
+            ("1", "2.0", false),
+            ("1", "\"1\"", false),
+            // Floating point holds neither of these, and would call them one.
+            ("9007199254740993", "9007199254740992", false),
+        ] {
+            assert_eq!(same(&value(a), &value(b)), one, "{a} {b}");
+        }
+    }
+
+    #[test]
     fn an_error_quotes_nothing() {
         // PRES-10
         let error = object(br#"{"a":"secret"x"#).expect_err("broken");

@@ -111,15 +111,13 @@ pub(super) fn inspect(path: &str) -> Result<Shape, Flaw> {
     Ok(shape)
 }
 
-/// Judges one escape.
+/// Judges one escape. What no reading may hold is found in the readings ([`settled`]).
 fn escape(value: u8, shape: &mut Shape) -> Result<(), Flaw> {
     match value {
         b'/' => shape.ambiguities.encoded_slash = true,
         b'%' => shape.ambiguities.encoded_percent = true,
         b';' => shape.ambiguities.semicolon = true,
         b'?' | b'#' => shape.delimiter = true,
-        b'\\' => return Err(Flaw::Backslash),
-        0..=0x1f | 0x7f => return Err(Flaw::Control),
         _ if is_unreserved(value) => return Err(Flaw::Unreserved(value)),
         _ => {}
     }

@@ -360,4 +360,4 @@ fn unopened(found: Ambiguities, allowed: Ambiguities) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

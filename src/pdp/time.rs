@@ -38,3 +38,13 @@ impl fmt::Display for UnixTime {
         self.0.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_printed_in_seconds() {
+        assert_eq!(UnixTime::from_secs(1_800_000_000).to_string(), "1800000000");
+    }
+}

@@ -13,7 +13,7 @@ use portcullis::pdp::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{
+use super::world::{
     Case, LinkingChange, NOW, Outcome, PolicyChange, StepUpChange, Traces, World, certificate,
 };
 

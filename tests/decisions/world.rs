@@ -35,7 +35,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Bytes of a body that a policy of a case looks at.
-const BODY_BYTES: usize = 4096;
+pub(crate) const BODY_BYTES: usize = 4096;
 
 /// The time of every case, unless it says otherwise.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -1020,7 +1020,7 @@ impl World {
 }
 
 /// An issuer is not to be copied in the program, where each has its number.
-fn copy(issuer: &Issuer) -> Issuer {
+pub(crate) fn copy(issuer: &Issuer) -> Issuer {
     Issuer {
         id: issuer.id,
         name: Arc::clone(&issuer.name),
@@ -1072,16 +1072,17 @@ fn to_json(value: &toml::Value) -> Value {
     }
 }
 
-/// `tpp`, `renewed`, `other`, and `old`, whose last good second is [`NOW`].
+/// `tpp`, `renewed`, `other`, and `old`, whose last good second is [`NOW`], and `new`, whose first it is.
 pub(crate) fn certificate(name: &str) -> PeerCertificate {
     let der = name.as_bytes();
     let thumbprint = Thumbprint::of_der(der);
     let after = if name == "old" { NOW } else { NOW + 86_400 };
+    let before = if name == "new" { NOW } else { NOW - 86_400 };
     PeerCertificate {
         thumbprint,
         thumbprint_text: thumbprint.to_base64url().into(),
         der: der.into(),
-        not_before: UnixTime::from_secs(NOW - 86_400),
+        not_before: UnixTime::from_secs(before),
         not_after: UnixTime::from_secs(after),
         subject: format!("CN={name},O=Zürich TPP").into(),
         issuer: "CN=TPP CA".into(),

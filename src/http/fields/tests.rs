@@ -1,10 +1,15 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::Version;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
 use crate::pdp::InteractionId;
-use crate::pdp::policy::{Fact, ForwardRules};
+use crate::pdp::authorization::{Endpoint, Guard, Profile, Server};
+use crate::pdp::policy::{Access, Fact, ForwardRules};
+use crate::pdp::route::tests::entry;
 
 fn forward() -> ForwardRules {
     ForwardRules {
@@ -266,11 +271,18 @@ fn forwarding_is_said_by_us() {
             "192.0.2.1",
         ),
     ];
-    for (client, authority, forwarded, plain) in table {
+    let versions = [
+        (Version::HTTP_2, "2 portcullis"),
+        (Version::HTTP_11, "1.1 portcullis"),
+        (Version::HTTP_10, "1.0 portcullis"),
+    ];
+    for ((client, authority, forwarded, plain), (version, ours)) in
+        table.into_iter().zip(versions.into_iter().cycle())
+    {
         let mut fields = map(&[("via", "1.1 other")]);
         identify(
             &mut fields,
-            &received(client, authority, Version::HTTP_2),
+            &received(client, authority, version),
             HeaderValue::from_static("inner"),
             &[(
                 HeaderName::from_static("x-auth-user"),
@@ -280,11 +292,14 @@ fn forwarding_is_said_by_us() {
         assert_eq!(fields["forwarded"], forwarded);
         assert_eq!(fields["x-forwarded-for"], plain);
         assert_eq!(fields["x-forwarded-proto"], "https");
+        let host = fields.get("x-forwarded-host").map(|value| value.as_bytes());
+        assert_eq!(host.unwrap_or_default(), authority.as_bytes());
+        assert_eq!(host.is_none(), authority.is_empty());
         assert_eq!(fields["host"], "inner");
         assert_eq!(fields["x-auth-user"], "me");
         assert_eq!(fields["x-fapi-interaction-id"].len(), 36);
         let via: Vec<_> = fields.get_all("via").iter().collect();
-        assert_eq!(via, ["1.1 other", "2 portcullis"]);
+        assert_eq!(via, ["1.1 other", ours]);
     }
 }
 
@@ -304,6 +319,136 @@ fn a_loop_is_seen() {
         "1.1 portcullis.example, 1.1 b (portcullis)"
     )])));
     assert!(!routed_by_us(&HeaderMap::new()));
+}
+
+#[test]
+fn a_loop_begins_after_the_gates_that_somebody_builds() {
+    // HTTP-19
+    let through = |gates: usize| map(&[("via", vec!["1.1 portcullis"; gates].join(", ").as_str())]);
+    assert!(!routed_by_us(&through(4)));
+    assert!(routed_by_us(&through(5)));
+}
+
+/// HTTP-01: one name on its own, beside nothing that a Connection line often says.
+#[test]
+fn a_nomination_needs_no_company() {
+    for usual in ["", "close, ", "keep-alive, "] {
+        let line = format!("{usual}x-hop");
+        assert_eq!(passed(&[("connection", &line), ("x-hop", "1")]), []);
+        let answer = map(&[("connection", &line), ("x-hop", "1")]);
+        assert_eq!(lines(&response_fields(answer.clone())), []);
+    }
+}
+
+/// FWD-06: a pattern holds whatever it begins with.
+#[test]
+fn a_pattern_is_found_by_its_first_letter() {
+    let firsts = ('a'..='z').chain('0'..='9').chain("-_.!~".chars());
+    for first in firsts {
+        let forward = ForwardRules {
+            strip: vec![format!("{first}q-*").into()],
+            ..forward()
+        };
+        let rules = FieldRules::new(&forward, Vec::new());
+        let name = format!("{first}q-name");
+        assert_eq!(
+            lines(&request_fields(
+                &map(&[(&name, "1"), ("kept", "1")]),
+                &rules
+            )),
+            [("kept".to_owned(), "1".to_owned())],
+            "{name}"
+        );
+    }
+}
+
+/// RFC 9110 s6.5.1: names in the list, and prefixes where it says so; nothing that only begins alike.
+#[test]
+fn a_trailer_is_known_by_its_whole_name() {
+    for (name, never) in [
+        ("te", true),
+        ("te-x", false),
+        ("t", false),
+        ("dates", false),
+        ("if-match", true),
+        ("if-", true),
+        ("if", false),
+        ("iffy", false),
+    ] {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        assert_eq!(not_in_trailers(&name), never, "{name}");
+    }
+}
+
+/// RFC 9449 s5: a proof is for the authorization server behind, unless the operator says otherwise;
+/// an API never sees one.
+#[test]
+fn a_proof_reaches_the_server_that_it_is_for() {
+    let server = Access::Authorization(Arc::new(Guard {
+        server: Arc::new(Server {
+            name: "main".into(),
+            issuer: "https://as.bank.example".into(),
+            audience: Vec::new(),
+            assertion_audience: Vec::new(),
+            profile: Profile::Fapi2,
+            algorithms: Vec::new(),
+            max_object_age: Duration::ZERO,
+            max_object_lifetime: Duration::ZERO,
+            max_assertion_lifetime: Duration::ZERO,
+            clock_skew: Duration::ZERO,
+            request_uri_prefix: "urn:x:".into(),
+        }),
+        endpoint: Endpoint::Token,
+        form_bytes: 1,
+        vouched: false,
+        encrypted: false,
+    }));
+    let (dpop, kept) = (("dpop", "e30.e30.AA"), ("dragon", "1"));
+    // Whatever else never passes does not pass there either.
+    let fields = [
+        dpop,
+        kept,
+        ("x-forwarded-for", "192.0.2.1"),
+        ("client-cert", ":AA==:"),
+        ("x-auth-user", "root"),
+    ];
+    for (access, strip, expected) in [
+        (server.clone(), None, vec![dpop, kept]),
+        (server.clone(), Some("DPoP"), vec![kept]),
+        (server.clone(), Some("dpo*"), vec![kept]),
+        (server, Some("x-other"), vec![dpop, kept]),
+        (Access::Open, None, vec![kept]),
+    ] {
+        let (_, route) = entry("/a", &[], |route| {
+            route.access = access;
+            route.forward = Arc::new(ForwardRules {
+                strip: strip.into_iter().map(Box::from).collect(),
+                ..forward()
+            });
+        });
+        let rules = FieldRules::of(&route);
+        assert_eq!(
+            lines(&request_fields(&map(&fields), &rules)),
+            expected
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<Vec<_>>(),
+            "{strip:?}"
+        );
+    }
+}
+
+#[test]
+fn the_upstream_may_have_a_host_of_its_own() {
+    let of = |host: Option<&str>| {
+        let forward = ForwardRules {
+            host: host.map(Box::from),
+            ..forward()
+        };
+        FieldRules::new(&forward, Vec::new()).host().cloned()
+    };
+    assert_eq!(of(Some("inner")).unwrap(), "inner");
+    assert_eq!(of(None), None);
 }
 
 #[test]

@@ -214,6 +214,8 @@ mod tests {
         let many: Vec<String> = (0..=PARAMETERS).map(|n| format!("p{n}=1")).collect();
         assert!(Form::parse(many.join("&").as_bytes()).is_err());
         assert!(Form::parse(many[1..].join("&").as_bytes()).is_ok());
+        let longest = format!("{}=1", "n".repeat(NAME_BYTES));
+        assert!(Form::parse(longest.as_bytes()).is_ok());
         let long = format!("{}=1", "n".repeat(NAME_BYTES + 1));
         assert!(Form::parse(long.as_bytes()).is_err());
     }

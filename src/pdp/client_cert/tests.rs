@@ -151,6 +151,12 @@ fn xfcc_is_what_the_last_proxy_says_of_its_client() {
     }
     let with = format!("{mine};{}", chain(&[b"mine", b"above"]));
     assert_eq!(read(&with), one(b"mine", &[b"above"]));
+    let of_length = |length: usize| {
+        let mut ders = vec![b"above".as_slice(); length];
+        ders[0] = b"mine";
+        format!("{mine};{}", chain(&ders))
+    };
+    assert!(read(&of_length(CHAIN)).is_ok());
     for wrong in [
         String::new(),
         "garbage".to_owned(),
@@ -171,7 +177,8 @@ fn xfcc_is_what_the_last_proxy_says_of_its_client() {
         format!("URI=a\"b;{mine}"),
         format!("a b=c;{mine}"),
         format!("Cert=\"{}\"", escaped_by_envoy(&(pem(b"a") + &pem(b"b")))),
-        format!("{mine};{}", chain(&[b"a".as_slice(); CHAIN + 1])),
+        of_length(CHAIN + 1),
+        of_length(CHAIN + 2),
     ] {
         assert_eq!(read(&wrong), MALFORMED, "{wrong}");
     }

@@ -298,3 +298,15 @@ fn the_interaction_id_is_the_clients_or_fresh() {
         assert_eq!(head.interaction_id().as_str(), expected, "{fields:?}");
     }
 }
+
+#[test]
+fn the_version_is_the_clients() {
+    for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+        let request = Request::builder()
+            .version(version)
+            .uri("https://api.bank.example/a")
+            .header("host", "api.bank.example");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        assert_eq!(RequestHead::new(parts, fresh()).unwrap().version(), version);
+    }
+}

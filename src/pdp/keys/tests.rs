@@ -189,6 +189,46 @@ fn every_encoding_of_small_order_is_refused() {
 }
 
 #[test]
+fn a_kid_may_be_so_long() {
+    let kid = "k".repeat(KEY_ID_BYTES);
+    let (set, warnings) = parse(&json!([ec(json!({"kid": kid}))]), &MAIN).unwrap();
+    assert_eq!(set.key_ids().collect::<Vec<_>>(), [kid]);
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn what_looks_like_small_order_is_not() {
+    let mut points = [[0; 32], [1; 32], [0xff; 32], [0xff; 32], [0; 32], [0; 32]];
+    for (point, first) in points.iter_mut().zip([2, 1, 0xeb, 0xef, 0xec, 0xed]) {
+        point[0] = first;
+    }
+    for point in points {
+        let said = left_out(&ed(json!({"x": BASE64.encode(point)})), &MAIN);
+        assert!(
+            said.is_none_or(|said| !said.contains("small order")),
+            "{point:x?}"
+        );
+    }
+}
+
+/// RFC 8017 s3.1: 65537 is what everybody takes; whatever else is odd and not too large passes.
+#[test]
+fn exponents_of_rsa() {
+    for (e, taken) in [
+        (vec![1, 0, 1], true),
+        (vec![1, 0, 3], true),
+        (vec![0x80, 0, 0, 1], true),
+        (vec![1, 0, 0], false),
+        (vec![1, 0, 2], false),
+        (vec![1, 0, 0, 0, 1], false),
+    ] {
+        let said = left_out(&rsa(2048, json!({"e": BASE64.encode(&e)})), &MAIN);
+        assert_eq!(said.is_none(), taken, "{e:?}: {said:?}");
+        assert!(said.is_none_or(|said| said.contains("e is not")), "{e:?}");
+    }
+}
+
+#[test]
 fn a_member_twice_spoils_one_key_alone() {
     let twice = ec(none())
         .to_string()
@@ -223,7 +263,10 @@ fn what_is_no_key_set_is_refused_whole() {
         .collect();
     assert!(parse(&json!(many), &MAIN).is_err());
     assert!(parse(&json!(many[1..]), &MAIN).is_ok());
-    let padded = format!("{{\"keys\":[{}]}}{}", ec(none()), " ".repeat(JWKS_BYTES));
+    let set = format!("{{\"keys\":[{}]}}", ec(none()));
+    let whole = format!("{set}{}", " ".repeat(JWKS_BYTES - set.len()));
+    assert!(KeySet::parse(whole.as_bytes(), KeyGeneration(1), &MAIN).is_ok());
+    let padded = format!("{whole} ");
     assert!(KeySet::parse(padded.as_bytes(), KeyGeneration(1), &MAIN).is_err());
 }
 

@@ -157,6 +157,15 @@ fn readings_cover_decoding_cutting_and_merging() {
         let found = readings(path);
         assert!(found.iter().any(|r| r == expected), "{path}: {found:?}");
     }
+    // Each change with and without each other, whatever the order they are listed in.
+    let mut all = readings("/a;v//b%3fc");
+    all.sort();
+    let mut expected: Vec<String> = ["/a;v//b", "/a;v/b", "/a//b", "/a/b"]
+        .iter()
+        .flat_map(|path| ["", "?c", "%3fc"].map(|end| format!("{path}{end}")))
+        .collect();
+    expected.sort();
+    assert_eq!(all, expected);
 }
 
 /// Texts made of what paths are attacked with.

@@ -130,3 +130,10 @@ fn the_more_specific_one_comes_first() {
     }
     assert_eq!(pattern("/A").precedence(&pattern("/a"), true), Some(Equal));
 }
+
+#[test]
+fn a_pattern_is_printed_as_it_was_written() {
+    for text in ["/", "/a/{id}/b", "/a/**"] {
+        assert_eq!(Pattern::parse(text).unwrap().to_string(), text);
+    }
+}

@@ -11,7 +11,7 @@ use crate::pdp::policy::{ForwardRules, MethodSet, RouteLimits, UpstreamName};
 use crate::pdp::{PeerCertificate, Thumbprint, UnixTime};
 
 /// A route in short: pattern, methods (empty for `"*"`), and what else differs.
-fn entry(
+pub(crate) fn entry(
     pattern: &str,
     methods: &[&str],
     change: impl FnOnce(&mut Route),
@@ -427,6 +427,31 @@ fn one_route_does_not_open_for_another_of_its_pattern() {
 }
 
 #[test]
+fn the_log_says_what_no_route_opens() {
+    let all = [
+        ("encoded-slash", "%2F"),
+        ("encoded-percent", "%25"),
+        ("semicolon", ";"),
+        ("double-slash", "//"),
+    ];
+    let names = all.map(|(name, _)| name);
+    for (name, form) in all {
+        for (other, beside) in all.iter().filter(|(other, _)| *other != name) {
+            let table = table(vec![
+                entry("/a/**", &["GET"], |r| r.path_allow = open(&[other])),
+                entry("/a/**", &["POST"], |r| r.path_allow = open(&names)),
+            ]);
+            let target = format!("/a/x{form}y{beside}z");
+            let head = head("GET", &target, &[("host", "api.bank.example")]).unwrap();
+            let refusal = table.find(&head).map(drop).unwrap_err();
+            assert_eq!(refusal.reason(), Reason::TargetAmbiguous);
+            let said = refusal.detail().unwrap();
+            assert_eq!(said, format!("no path_allow opens {name}"), "{target}");
+        }
+    }
+}
+
+#[test]
 fn an_upstream_without_letter_case() {
     let fold = |r: &mut Route| r.case_insensitive = true;
     let table = table(vec![
@@ -540,14 +565,14 @@ fn routes_that_could_tie_make_no_table() {
 
 #[test]
 fn hidden_methods_are_listed() {
-    let table = plain(&[
+    let hiding = plain(&[
         ("/a/**", &["GET", "POST"]),
         ("/a/b/**", &["GET"]),
         ("/a/c", &[]),
         ("/d", &["GET"]),
         ("/{x}", &["PUT", "GET"]),
     ]);
-    let mut found: Vec<String> = table.hidden().iter().map(ToString::to_string).collect();
+    let mut found: Vec<String> = hiding.hidden().iter().map(ToString::to_string).collect();
     found.sort();
     assert_eq!(
         found,
@@ -557,6 +582,18 @@ fn hidden_methods_are_listed() {
             "`/d` hides PUT of `/{x}`: where both match, those are refused with 405",
         ]
     );
+    // One upstream without letter case is enough, whichever of the two it is.
+    for folds in [true, false] {
+        let mixed = table(vec![
+            entry("/Files/**", &["GET"], |r| r.case_insensitive = folds),
+            entry("/files/x", &["POST"], |r| r.case_insensitive = !folds),
+        ]);
+        let found: Vec<String> = mixed.hidden().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            ["`/files/x` hides GET of `/Files/**`: where both match, those are refused with 405"]
+        );
+    }
 }
 
 fn peer(listener: &str, certificate: bool) -> Arc<Peer> {

@@ -16,7 +16,9 @@ fn assertions() {
         (json!({"typ": "JWT"}), json!({})),
         (json!({"typ": "client-authentication+jwt"}), json!({})),
         (json!({"alg": "ES256", "kid": "ec"}), json!({})),
-        (json!({}), json!({"nbf": NOW + 8})),
+        (json!({}), json!({"nbf": NOW + 10, "iat": NOW + 10})),
+        (json!({}), json!({"exp": NOW + 3600})),
+        (json!({}), json!({"jti": "j".repeat(256)})),
     ] {
         assert_eq!(judged(&header, &claims), None, "{header} {claims}");
     }
@@ -36,6 +38,7 @@ fn assertions() {
         ("exp far ahead", json!({}), json!({"exp": NOW + 3601})),
         ("iat ahead", json!({}), json!({"iat": NOW + 61})),
         ("no jti", json!({}), json!({"jti": null})),
+        ("an empty jti", json!({}), json!({"jti": ""})),
         ("a long jti", json!({}), json!({"jti": "j".repeat(257)})),
         ("RS256", json!({"alg": "RS256"}), json!({})),
         ("none", json!({"alg": "none"}), json!({})),
@@ -88,6 +91,9 @@ fn what_an_assertion_is_remembered_under_is_its_own() {
     assert_eq!(key("a", "b", "c"), key("a", "b", "c"));
     assert_ne!(key("a", "b", "c"), key("a", "bc", ""));
     assert_ne!(key("a", "b", "c"), key("b", "a", "c"));
+    // What a store keeps is the key, whole.
+    assert_eq!(key("a", "b", "c").as_bytes(), key("a", "b", "c").as_bytes());
+    assert_ne!(key("a", "b", "c").as_bytes(), key("a", "b", "d").as_bytes());
 }
 
 #[test]

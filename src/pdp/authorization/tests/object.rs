@@ -1,6 +1,7 @@
 //! JAR-01 to JAR-08, JAR-11, JAR-13: request objects, wrong in one thing each.
 
 use super::*;
+use crate::pdp::authorization::jws::Jws;
 
 use Reason::{
     ParameterInvalid, RequestObjectAlgorithm, RequestObjectMalformed, RequestObjectMismatch,
@@ -21,7 +22,7 @@ fn what_must_pass() {
         (json!({"typ": "application/oauth-authz-req+jwt"}), json!({})),
         (json!({"kid": null}), json!({})),
         (json!({"alg": "PS256", "kid": "rsa"}), json!({})),
-        (json!({}), json!({"nbf": NOW + 8, "iat": NOW + 8})),
+        (json!({}), json!({"nbf": NOW + 10, "iat": NOW + 10})),
         (json!({}), json!({"aud": ["https://other.example", ISSUER]})),
         (json!({}), json!({"iat": null})),
         (json!({}), json!({"nbf": NOW - 1799, "exp": NOW + 1})),
@@ -96,6 +97,12 @@ fn what_must_not() {
             "JAR-05: nbf too old",
             json!({}),
             json!({"nbf": NOW - 1801, "exp": NOW + 300}),
+            RequestObjectUntimely,
+        ),
+        (
+            "JAR-05: nbf as old as it may not be any more",
+            json!({}),
+            json!({"nbf": NOW - 1800, "exp": NOW + 300}),
             RequestObjectUntimely,
         ),
         (
@@ -280,6 +287,52 @@ fn a_registered_algorithm_is_the_only_one() {
     assert_eq!(sent("PS256").reason(), Some(RequestObjectAlgorithm));
 }
 
+/// JAR-03: what a client may sign with is the server's to say, and never RS256.
+#[test]
+fn the_servers_algorithms_are_the_only_ones() {
+    let judged = |alg: &str, kid: &str, allowed: &[Algorithm]| {
+        let text = object(&json!({"alg": alg, "kid": kid}), &json!({}));
+        let jws = Jws::read(&text, &["oauth-authz-req+jwt"]).unwrap();
+        jws.algorithm(allowed, None).is_ok()
+    };
+    assert!(judged("PS256", "rsa", &[Algorithm::Ps256]));
+    assert!(!judged("PS256", "rsa", &[Algorithm::Es256]));
+    assert!(!judged("RS256", "rsa", &[Algorithm::Es256]));
+    assert!(!judged("RS256", "rsa", &[Algorithm::Rs256]));
+}
+
+/// The age is looked at again when all questions have their answers; this one says which it was.
+#[test]
+fn the_log_says_that_an_object_is_old() {
+    for nbf in [NOW - 1801, NOW - 1802] {
+        let changes = json!({"nbf": nbf, "exp": NOW + 300});
+        let refusal = Sent::object(&object(&json!({}), &changes)).walk();
+        let refusal = refusal.unwrap_err();
+        let said = refusal.detail().unwrap();
+        assert!(said.contains("max_object_age"), "{said}");
+    }
+}
+
+#[test]
+fn the_log_says_whether_a_kid_was_looked_for() {
+    let mut set = jwks();
+    let again = with(set["keys"][0].clone(), &json!({"kid": "ec-2"}));
+    set["keys"].as_array_mut().unwrap().push(again);
+    let said = |kid: Value| {
+        let sent = Sent {
+            entry: entry(&json!({"jwks": set})),
+            ..Sent::object(&object(&json!({"kid": kid}), &json!({})))
+        };
+        let refusal = sent.walk().unwrap_err();
+        assert_eq!(refusal.reason(), RequestObjectSignature);
+        refusal.detail().unwrap().to_owned()
+    };
+    let named = said(json!("stranger"));
+    assert!(named.contains("has its kid"), "{named}");
+    let unnamed = said(Value::Null);
+    assert!(unnamed.contains("it has no kid"), "{unnamed}");
+}
+
 #[test]
 fn fapi1_takes_what_its_second_part_says() {
     let judged = |changes: &Value| {
@@ -295,8 +348,21 @@ fn fapi1_takes_what_its_second_part_says() {
         Some(ParameterInvalid),
         "code without JARM"
     );
-    let no_pkce = json!({"code_challenge": null, "code_challenge_method": null});
-    assert_eq!(judged(&with(hybrid.clone(), &no_pkce)), None);
+    let no_pkce = json!({
+        "response_type": "code id_token", "code_challenge": null, "code_challenge_method": null,
+    });
+    assert_eq!(judged(&no_pkce), None);
+    // FAPI 1.0 Part 2 s5.2.2-18: a push needs it all the same.
+    let pushed = |changes: &Value| {
+        let sent = Sent::object(&object(&json!({}), changes));
+        Sent {
+            profile: Profile::Fapi1Advanced,
+            ..sent
+        }
+        .reason()
+    };
+    assert_eq!(pushed(&hybrid), None);
+    assert_eq!(pushed(&no_pkce), Some(ParameterInvalid));
     let plain = with(hybrid, &json!({"code_challenge_method": "plain"}));
     assert_eq!(judged(&plain), Some(ParameterInvalid));
 }

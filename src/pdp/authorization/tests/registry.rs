@@ -1,7 +1,7 @@
 //! The document of registered clients.
 
 use super::*;
-use crate::pdp::authorization::client::{Authentication, CLIENTS};
+use crate::pdp::authorization::client::{Authentication, CLIENTS, REGISTRY_BYTES};
 
 fn parse(entries: &[Value]) -> (Clients, Vec<String>) {
     Clients::parse(
@@ -134,7 +134,32 @@ fn what_is_no_registry() {
     }
     let many = vec!["1"; CLIENTS + 1].join(",");
     assert!(Clients::parse(format!("{{\"clients\":[{many}]}}").as_bytes(), &|_| Ok(())).is_err());
+    let most = vec!["1"; CLIENTS].join(",");
+    assert!(Clients::parse(format!("{{\"clients\":[{most}]}}").as_bytes(), &|_| Ok(())).is_ok());
     assert!(Clients::parse(br#"{"clients":[]}"#, &|_| Ok(())).is_ok());
+}
+
+#[test]
+fn a_registry_has_an_end() {
+    let mut document = br#"{"clients":[]}"#.to_vec();
+    for (bytes, taken) in [
+        (REGISTRY_BYTES, true),
+        (REGISTRY_BYTES + 1, false),
+        (REGISTRY_BYTES + 2, false),
+    ] {
+        document.resize(bytes, b' ');
+        let read = Clients::parse(&document, &|_| Ok(()));
+        assert_eq!(read.is_ok(), taken, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn an_entry_has_so_many_redirect_uris() {
+    for (count, taken) in [(100, true), (101, false), (102, false)] {
+        let (clients, warnings) = parse(&[entry(&json!({"redirect_uris": vec![CALLBACK; count]}))]);
+        assert_eq!(clients.len(), usize::from(taken), "{warnings:?}");
+        assert_eq!(clients.is_empty(), !taken);
+    }
 }
 
 #[test]

@@ -48,6 +48,88 @@ fn parameters_outside_the_object() {
 }
 
 #[test]
+fn one_parameter_is_compared_by_its_own_type() {
+    // JAR-10; RFC 8707 s2 lets resource come more than once, which nobody can compare.
+    let api = "https://api.bank.example";
+    let judged = |inside: &Value, outside: &[(&str, &str)]| {
+        let object = object(&json!({}), inside);
+        let assertion = assertion(&json!({}), &json!({}));
+        let mut pairs = vec![
+            ("request", object.as_str()),
+            ("client_assertion_type", KIND),
+            ("client_assertion", &assertion),
+        ];
+        pairs.extend(outside);
+        Sent::par(&pairs).reason()
+    };
+    let one = json!({"resource": api});
+    assert_eq!(judged(&one, &[("resource", api)]), None);
+    let twice = [("resource", api), ("resource", api)];
+    assert_eq!(judged(&one, &twice), Some(ParameterConflict));
+    let thrice = [&twice[..], &[("resource", api)]].concat();
+    assert_eq!(judged(&one, &thrice), Some(ParameterConflict));
+    let flag = json!({"flag": true});
+    assert_eq!(judged(&flag, &[("flag", "true")]), None);
+    assert_eq!(judged(&flag, &[("flag", "false")]), Some(ParameterConflict));
+}
+
+/// TOK-25: an id goes to logs and look-ups.
+#[test]
+fn an_id_of_a_client_is_short_and_printable() {
+    let judged = |id: &str| Sent::token(&[("client_id", id)]).reason();
+    let missing = Some(Reason::ClientAuthenticationMissing);
+    assert_eq!(judged(&"i".repeat(256)), Some(Reason::ClientUnknown));
+    assert_eq!(judged(&"i".repeat(257)), missing);
+    assert_eq!(judged(&"i".repeat(258)), missing);
+    // A form holds no control character; a claim may.
+    let odd = "a\nb";
+    let assertion = assertion(&json!({}), &json!({"iss": odd, "sub": odd}));
+    assert_eq!(Sent::assertion(&assertion).reason(), missing);
+}
+
+/// A client that was not asked for, and more of a body than was asked for, are bugs of ours.
+#[test]
+fn an_answer_to_another_question() {
+    let sent = Sent::object(&object(&json!({}), &json!({})));
+    let now = UnixTime::from_secs(NOW);
+    let begun = || {
+        let Ok(Step::Ask(pending)) = begin(sent.routed(), &sent.guard()).map(Step::from) else {
+            panic!("no question");
+        };
+        pending
+    };
+    let internal = |step: Result<Step<String>, Refusal>| matches!(step, Err(refusal) if refusal.reason() == Reason::Internal);
+    let long = Bytes::from(vec![b'a'; 64 * 1024 + 1]);
+    let mut trail = Trail::default();
+    assert!(
+        begun().body_mut().is_some(),
+        "the shell reads it from there"
+    );
+    let step = begun().resume(Answer::Body(long), now, &mut trail);
+    assert!(internal(step));
+    let named = |changes: &Value| {
+        let registry = json!({"clients": [entry(changes)]}).to_string();
+        let (clients, _) = Clients::parse(registry.as_bytes(), &|_| Ok(())).unwrap();
+        clients.all().next().cloned()
+    };
+    for changes in [
+        json!({"client_id": "other"}),
+        json!({"issuer": "https://other.example"}),
+    ] {
+        let body = Answer::Body(Bytes::from(sent.body.clone()));
+        let Ok(Step::Ask(pending)) = begun().resume(body, now, &mut trail) else {
+            panic!("no question");
+        };
+        assert!(matches!(pending.ask(), Ask::Client { .. }));
+        let answer = Answer::Client(named(&changes));
+        assert!(
+            internal(pending.resume(answer, now, &mut trail)),
+            "{changes}"
+        );
+    }
+}
+
+#[test]
 fn the_push_itself() {
     // JAR-01
     let plain = [
@@ -254,4 +336,10 @@ fn an_encrypted_object_passes_where_the_route_says_so() {
         sent(&[("scope", "accounts")]).reason(),
         Some(ParameterConflict)
     );
+}
+
+#[test]
+fn endpoints_have_the_words_of_the_configuration() {
+    let words = [Endpoint::Par, Endpoint::Authorize, Endpoint::Token].map(Endpoint::name);
+    assert_eq!(words, ["par", "authorize", "token"]);
 }

@@ -92,6 +92,9 @@ fn other_targets() {
         ("https://api.bank.example/%4", "/%4"),
         ("https://api.bank.example/%zz", "/%zz"),
         ("https://api.bank.example/\u{fc}", "/%C3%BC"),
+        ("https://api.bank.example/\u{fc}", "/\u{fc}"),
+        ("https://api.bank.example/a b", "/a b"),
+        ("https://api.bank.example/{id}", "/{id}"),
         ("https://api.bank.example/*", "*"),
         ("https://api.bank.example", ""),
     ] {
