@@ -258,6 +258,8 @@ pub async fn serve(
         .as_ref()
         .is_none_or(|route| matches!(route.access, Access::Open));
     let nonce = nonce(&generation, &trail);
+    let policy = trail.policy.as_ref();
+    let format = policy.and_then(|policy| policy.error_format.clone());
     record.trail(trail);
 
     let mut expires = None;
@@ -299,6 +301,7 @@ pub async fn serve(
                 &refusal,
                 id,
                 respond::Manner {
+                    format: format.as_deref(),
                     disclose: connection.disclose_reasons,
                     close: (!(no_body || whole.get()) || distrusted) && version < Version::HTTP_2,
                     is_head,
