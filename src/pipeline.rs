@@ -265,6 +265,8 @@ pub async fn serve(
         .as_ref()
         .is_none_or(|route| matches!(route.access, Access::Open));
     let nonce = nonce(&generation, &trail);
+    let policy = trail.policy.as_ref();
+    let format = policy.and_then(|policy| policy.error_format.clone());
     record.trail(trail);
 
     let mut expires = None;
@@ -307,6 +309,7 @@ pub async fn serve(
                 &refusal,
                 id,
                 respond::Manner {
+                    format: format.as_deref(),
                     disclose: connection.disclose_reasons,
                     close: (!(no_body || whole.get()) || distrusted) && version < Version::HTTP_2,
                     is_head,

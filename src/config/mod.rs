@@ -12,6 +12,7 @@ mod defaults;
 mod document;
 mod dpop;
 mod duties;
+mod error_format;
 mod files;
 mod forward;
 mod front;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use super::raw_audit::{Audit, AuditFailure, AuditSubject, AuditSync};
 use super::raw_authorization::{AuthorizationServer, Registry, RouteAuthorization, RouteKind};
-pub(super) use super::raw_policy::{Policy, PolicyRef};
+pub(super) use super::raw_policy::{ErrorFormat, Policy, PolicyRef};
 pub(super) use super::raw_replay::{ReplayStore, ReplayStoreKind, StoreUrl};
 
 /// The main file.

@@ -89,6 +89,9 @@ pub(super) struct Policy {
     /// Longest `exp` - `iat`; narrows the issuer's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_lifetime: Option<String>,
+    /// How refusals are written, in place of this program's own JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error_format: Option<ErrorFormat>,
     /// Duties of a profile below that nothing enforces, accepted as such, by their ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) accept_gaps: Option<Vec<String>>,
@@ -232,6 +235,25 @@ pub(super) struct DynamicLinking {
     /// Bytes of a body that is looked at. Default "64KiB".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) body_bytes: Option<String>,
+}
+
+/// `error_format`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ErrorFormat {
+    /// Default "application/json".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content_type: Option<String>,
+    /// A JSON object with placeholders in its strings: {code}, {error}, {description}, {status},
+    /// {status_number} (the whole string; becomes a number), {status_text}, {interaction_id}, {time}.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) body: Option<String>,
+    /// What stands in place of {code}: by reason, error or status, or "default".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) codes: Option<BTreeMap<String, String>>,
+    /// Refusals without a body: reasons, errors or statuses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) without_body: Option<Vec<String>>,
 }
 
 /// `dpop` of a policy.
@@ -414,6 +436,15 @@ impl Policy {
             },
             require_headers: replaced(&self.require_headers, &base.require_headers),
             max_lifetime: replaced(&self.max_lifetime, &base.max_lifetime),
+            error_format: match (&self.error_format, &base.error_format) {
+                (Some(own), Some(inherited)) => Some(ErrorFormat {
+                    content_type: replaced(&own.content_type, &inherited.content_type),
+                    body: replaced(&own.body, &inherited.body),
+                    codes: joined(&own.codes, &inherited.codes),
+                    without_body: replaced(&own.without_body, &inherited.without_body),
+                }),
+                (own, inherited) => replaced(own, inherited),
+            },
             // Of each layer by itself: see `duties`.
             accept_gaps: None,
             duty: None,

@@ -13,7 +13,7 @@ use super::raw_policy::{
     BindingKind, Certificate, ClaimRule, Clients, NonceRule, OneOrMore, Psd2Role, ReplayUnavailable,
 };
 use super::values;
-use super::{authentication, linking};
+use super::{authentication, error_format, linking};
 use crate::pdp::dpop;
 use crate::pdp::policy::{self, Algorithm, Binding, CertificateRule, DetailsRule};
 use crate::pdp::{IssuerId, Policy};
@@ -64,6 +64,7 @@ pub(super) fn compile(
         certificate: certificate(chain, merged.certificate.as_ref(), out)?,
         require_headers: require_headers(chain, merged, out)?,
         max_lifetime,
+        error_format: error_format::compile(chain, merged, out)?,
         issuers,
     })
 }

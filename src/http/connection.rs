@@ -105,6 +105,7 @@ where
             interaction_id,
         });
         let manner = Manner {
+            format: None,
             disclose,
             close: true,
             is_head: false,
@@ -139,6 +140,7 @@ where
             // Most answers are the service's, with an id that it made.
             let own = |reason, interaction_id| {
                 let manner = Manner {
+                    format: None,
                     disclose,
                     close: false,
                     is_head,

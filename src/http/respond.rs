@@ -14,14 +14,20 @@ use http_body::Body;
 
 use super::body::{AnswerBody, BoxError};
 use crate::pdp::{InteractionId, UnixTime};
-use crate::refusal::{Refusal, challenges};
+use crate::refusal::format::{Facts, Format};
+use crate::refusal::{Refusal, Spec, challenges};
+use crate::telemetry::Timestamp;
 
 /// `x-fapi-interaction-id`.
 pub const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
 
+const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
+
 /// How an answer of ours is to be given.
 #[derive(Debug, Clone, Copy)]
-pub struct Manner {
+pub struct Manner<'m> {
+    /// How the market of the route's policy writes refusals; `None`: our own JSON.
+    pub format: Option<&'m Format>,
     /// Put the reason code into the body (laboratory).
     pub disclose: bool,
     /// Say `Connection: close`: an HTTP/1.1 connection that ends here says so.
@@ -34,36 +40,35 @@ pub struct Manner {
 
 /// The answer to a request that did not pass.
 #[must_use]
-pub fn refusal(refusal: &Refusal, id: InteractionId, manner: Manner) -> Response<AnswerBody> {
+pub fn refusal(refusal: &Refusal, id: InteractionId, manner: Manner<'_>) -> Response<AnswerBody> {
     let spec = refusal.reason().spec();
-    let mut body = String::with_capacity(192);
-    // Codes and descriptions are fixed text without quotes or backslashes; the table's tests
-    // hold that.
-    let written = write!(
-        body,
-        "{{\"error\":\"{}\",\"error_description\":\"{}\",\"interaction_id\":\"{}\"",
-        spec.error,
-        spec.description,
-        id.as_str()
-    );
-    debug_assert!(written.is_ok());
-    if manner.disclose {
-        body.push_str(",\"reason\":\"");
-        body.push_str(spec.code);
-        body.push('"');
-    }
-    body.push_str("}\n");
-    let length = body.len();
-    let body = if manner.is_head {
+    let (kind, text) = match manner.format {
+        None => (APPLICATION_JSON, Some(own(&spec, id, manner.disclose))),
+        Some(format) => {
+            let time = Timestamp::from(manner.now).seconds();
+            let facts = Facts {
+                interaction_id: id.as_str(),
+                time: &time,
+            };
+            let text = format.body(refusal.reason(), &facts, manner.disclose);
+            (format.content_type.clone(), text)
+        }
+    };
+    let kind = text.is_some().then_some(kind);
+    let text = text.unwrap_or_default();
+    let length = text.len();
+    let body = if manner.is_head || text.is_empty() {
         AnswerBody::empty()
     } else {
-        AnswerBody::full(Bytes::from(body))
+        AnswerBody::full(Bytes::from(text))
     };
     let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(spec.status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, kind);
+    }
     headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(DATE, date(manner.now));
@@ -93,6 +98,27 @@ pub fn refusal(refusal: &Refusal, id: InteractionId, manner: Manner) -> Response
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Our own JSON. Codes and descriptions are fixed text without quotes or backslashes; the table's
+/// tests hold that.
+fn own(spec: &Spec, id: InteractionId, disclose: bool) -> String {
+    let mut body = String::with_capacity(192);
+    let written = write!(
+        body,
+        "{{\"error\":\"{}\",\"error_description\":\"{}\",\"interaction_id\":\"{}\"",
+        spec.error,
+        spec.description,
+        id.as_str()
+    );
+    debug_assert!(written.is_ok());
+    if disclose {
+        body.push_str(",\"reason\":\"");
+        body.push_str(spec.code);
+        body.push('"');
+    }
+    body.push_str("}\n");
+    body
 }
 
 /// The upstream's answer, made fit for the client: exactly one `Date`, and a sane one (FAPIH-01);
@@ -162,7 +188,7 @@ pub fn document(
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, APPLICATION_JSON);
     headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(
         CACHE_CONTROL,
@@ -265,6 +291,7 @@ mod tests {
                 (false, true, true),
             ] {
                 let manner = Manner {
+                    format: None,
                     disclose,
                     close,
                     is_head,

@@ -15,6 +15,7 @@ use super::route::RouteTable;
 use super::step_up::{StepUp, Strength};
 use super::time::UnixTime;
 use crate::refusal::Schemes;
+use crate::refusal::format::Format;
 
 /// One configuration as a whole. A request takes one and keeps it to its end, so it never sees
 /// half of an old policy and half of a new one. The empty one knows no listener and refuses all.
@@ -291,6 +292,8 @@ pub struct Policy {
     pub require_headers: Vec<HeaderName>,
     /// Narrows the issuer's.
     pub max_lifetime: Option<Duration>,
+    /// How refusals are written; `None`: as those of routes without a policy. No decision looks at it.
+    pub error_format: Option<Arc<Format>>,
 }
 
 impl Policy {

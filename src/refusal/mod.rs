@@ -7,6 +7,7 @@
 #![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 mod challenge;
+pub mod format;
 mod reason;
 pub mod table;
 

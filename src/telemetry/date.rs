@@ -13,6 +13,17 @@ impl From<crate::pdp::UnixTime> for Timestamp {
     }
 }
 
+impl Timestamp {
+    /// `2026-11-22T08:15:30Z`: what markets ask for in bodies.
+    #[must_use]
+    pub fn seconds(self) -> String {
+        let mut text = Self(Duration::from_secs(self.0.as_secs())).to_string();
+        text.truncate("2026-11-22T08:15:30".len());
+        text.push('Z');
+        text
+    }
+}
+
 impl fmt::Display for Timestamp {
     /// `2026-11-22T08:15:30.042Z` (RFC 3339 s5.6).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

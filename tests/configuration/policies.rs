@@ -11,6 +11,7 @@ fn the_built_in_ones_and_the_examples_load() {
     let names = [
         "accounts-read",
         "payments",
+        "uk-open-banking-errors",
         "fapi2",
         "fapi1-advanced",
         "fapi1-baseline",
@@ -64,6 +65,29 @@ fn a_key_replaces_the_inherited_one_whole_and_tables_go_by_member() {
     let printed = format!("{:?}", checked.snapshot);
     assert!(printed.contains("(\"a\", Present(true))"), "{printed}");
     assert!(printed.contains("(\"b\", Equals(Number(2)))"), "{printed}");
+}
+
+// ERR-06, CFG-04
+#[test]
+fn an_error_format_is_inherited_by_member() {
+    let profile = r#"
+[error_format]
+content_type = "application/json; charset=utf-8"
+body = '{"code":"{code}"}'
+codes = { default = "a", not_found = "b" }
+"#;
+    let own = |format: &str| {
+        let policy = format!("{{ extends = \"market\", error_format = {format} }}");
+        with_profile(profile, &policy)
+    };
+    assert!(own("{ codes = { not_found = \"c\" }, without_body = [\"401\"] }").is_ok());
+    let reported = own("{ body = '{\"e\":\"{error}\"}' }").unwrap();
+    assert!(
+        reported.contains("this has no effect: body has no {code}"),
+        "{reported}"
+    );
+    let refused = own("{ codes = { token_expired = \"c\" } }").unwrap_err();
+    assert!(refused.contains("is for the log alone"), "{refused}");
 }
 
 #[test]

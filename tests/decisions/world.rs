@@ -1161,6 +1161,7 @@ fn policy(name: &str, change: &PolicyChange) -> Policy {
     };
     Policy {
         name: name.into(),
+        error_format: None,
         issuers: match &change.issuers {
             Some(ids) => ids.iter().map(|id| IssuerId(*id)).collect(),
             None => vec![IssuerId(0)],

@@ -1,5 +1,6 @@
 //! Which route a request belongs to, and what its policy asks for.
 
+mod errors;
 mod paths;
 mod payments;
 mod policies;
