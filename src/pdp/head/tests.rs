@@ -302,7 +302,7 @@ fn the_interaction_id_is_the_clients_or_fresh() {
 #[test]
 fn the_version_is_the_clients() {
     for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
-        let request = http::Request::builder()
+        let request = Request::builder()
             .version(version)
             .uri("https://api.bank.example/a")
             .header("host", "api.bank.example");
