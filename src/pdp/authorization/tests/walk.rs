@@ -319,9 +319,9 @@ fn keys_that_are_elsewhere_are_asked_for_when_they_are_wanted() {
 fn an_encrypted_object_passes_where_the_route_says_so() {
     // JAR-16
     let assertion = assertion(&json!({}), &json!({}));
-    let sent = |more: &[(&str, &str)]| {
+    let with = |object: &str, more: &[(&str, &str)]| {
         let mut pairs = vec![
-            ("request", "a.b.c.d.e"),
+            ("request", object),
             ("client_assertion_type", KIND),
             ("client_assertion", &assertion),
         ];
@@ -331,7 +331,13 @@ fn an_encrypted_object_passes_where_the_route_says_so() {
             ..Sent::par(&pairs)
         }
     };
+    let sent = |more| with("a.b.c.d.e", more);
     assert_eq!(sent(&[]).reason(), None);
+    // What is neither signed nor encrypted is not let by as if it were.
+    for neither in ["a", "a.b", "a.b.c", "a.b.c.d", "a.b.c.d.e.f"] {
+        let reason = with(neither, &[]).reason();
+        assert_eq!(reason, Some(Reason::RequestObjectMalformed), "{neither}");
+    }
     assert_eq!(
         sent(&[("scope", "accounts")]).reason(),
         Some(ParameterConflict)
