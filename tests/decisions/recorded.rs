@@ -2,6 +2,7 @@
 //! any others as the request itself would, or say that it cannot tell.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis::pdp::recorded::{
@@ -10,7 +11,7 @@ use portcullis::pdp::recorded::{
 use portcullis::pdp::{Snapshot, UnixTime};
 
 use super::cases;
-use super::world::{Case, NOW, Outcome, World};
+use super::world::{Case, NOW, Outcome, PolicyChange, World};
 
 /// Digests that a test can make.
 struct Digests;
@@ -171,4 +172,57 @@ fn by_other_rules_it_ends_as_the_request_would_or_says_that_it_cannot_tell() {
         shown.join("\n")
     );
     assert!(same > 4 * unknown, "{same} right, {unknown} unknown");
+}
+
+/// A claim that no rule looked at is known by its name alone: whether it is there can be told, what
+/// it is cannot.
+#[test]
+fn a_claim_that_was_not_recorded_is_not_guessed() {
+    let world = World::new();
+    let table = |text: &str| toml::from_str::<toml::Table>(text).expect("a table");
+    let case = settled(
+        &world,
+        Case {
+            // What an issuer says of a token may be longer than a token.
+            token: "opaque-token-1".to_owned(),
+            policy: PolicyChange {
+                opaque: true,
+                ..PolicyChange::default()
+            },
+            answer: table(&format!(
+                "x = \"1\"\nauthorization_details = [{{ type = \"funds\", big = \"{}\" }}]",
+                "b".repeat(9000)
+            )),
+            ..Case::default()
+        },
+    );
+    let recorded = record(&world, &case);
+    let by = |policy: PolicyChange| {
+        let changed = Case {
+            policy,
+            ..case.clone()
+        };
+        judged(&recorded, &world.snapshot(&changed)).map_err(drop)
+    };
+    let rule = |name: &str, rule: &str| {
+        by(PolicyChange {
+            opaque: true,
+            claims: BTreeMap::from([(name.to_owned(), table(rule))]),
+            ..PolicyChange::default()
+        })
+    };
+    assert_eq!(rule("x", "present = true"), Ok("authorized"));
+    assert_eq!(rule("x", "present = false"), Ok("claim_denied"));
+    assert_eq!(rule("y", "present = true"), Ok("claim_denied"));
+    assert_eq!(rule("y", "present = false"), Ok("authorized"));
+    for value in ["equals = \"1\"", "one_of = [\"1\"]", "contains = \"1\""] {
+        assert_eq!(rule("x", value), Err(()), "{value}");
+        assert_eq!(rule("y", value), Ok("claim_denied"), "{value}");
+    }
+    let details = by(PolicyChange {
+        opaque: true,
+        details: Some(table("type = \"funds\"")),
+        ..PolicyChange::default()
+    });
+    assert_eq!(details, Err(()));
 }
