@@ -9,6 +9,7 @@ use portcullis::pdp::recorded::{
     Decided, Facts, Judgement, Private, Recorded, Seen, claims_looked_at, judge,
 };
 use portcullis::pdp::{Snapshot, UnixTime};
+use portcullis::refusal::Reason;
 
 use super::cases;
 use super::world::{Case, NOW, Outcome, PolicyChange, World};
@@ -225,4 +226,50 @@ fn a_claim_that_was_not_recorded_is_not_guessed() {
         ..PolicyChange::default()
     });
     assert_eq!(details, Err(()));
+}
+
+/// The same record, as if the signature of the proof had not been found good.
+fn unproven(recorded: &Recorded, reason: Option<Reason>) -> Recorded {
+    let mut facts = serde_json::to_value(&recorded.facts).expect("facts can be written");
+    facts["proof"]["verified"] = false.into();
+    Recorded {
+        facts: serde_json::from_value(facts).expect("facts can be read"),
+        reason,
+    }
+}
+
+// DPOP-06: a proof whose signature was not found good is none, however well all else of it fits.
+#[test]
+fn what_was_not_proven_does_not_pass() {
+    let world = World::new();
+    let (mut signed, mut opaque) = (0_usize, 0_usize);
+    for (name, case) in cases() {
+        let case = settled(&world, case);
+        let recorded = record(&world, &case);
+        let proven = recorded.facts.proof.as_ref().is_some_and(|it| it.verified);
+        let snapshot = world.snapshot(&case);
+        if !proven || judged(&recorded, &snapshot) != Ok("authorized") {
+            continue;
+        }
+        *if recorded.facts.jose.is_some() {
+            &mut signed
+        } else {
+            &mut opaque
+        } += 1;
+        assert_eq!(
+            judged(&unproven(&recorded, None), &snapshot),
+            Err("the signature of the proof was not looked at".to_owned()),
+            "{name}"
+        );
+        let bad = Reason::ProofSignatureInvalid;
+        assert_eq!(
+            judged(&unproven(&recorded, Some(bad)), &snapshot),
+            Ok(bad.spec().code),
+            "{name}"
+        );
+    }
+    assert!(
+        signed >= 10 && opaque >= 1,
+        "{signed} signed, {opaque} opaque"
+    );
 }

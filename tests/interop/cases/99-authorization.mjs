@@ -22,20 +22,24 @@ function sign(header, claims) {
   return `${input}.${crypto.sign('sha256', Buffer.from(input), rsa).toString('base64url')}`;
 }
 
-/** A request object in which nothing is wrong but what is changed. */
-const object = (changes = {}, header = {}) => sign({ ...ES, typ: 'oauth-authz-req+jwt', ...header }, {
-  iss: CLIENT,
+/** What a client asks for. */
+const asked = {
   client_id: CLIENT,
-  aud: main.issuer,
-  iat: now(),
-  nbf: now(),
-  exp: now() + 300,
   response_type: 'code',
   redirect_uri: REDIRECT,
   scope: 'openid accounts:read',
   resource: RESOURCE,
   code_challenge: crypto.createHash('sha256').update('v'.repeat(43)).digest('base64url'),
   code_challenge_method: 'S256',
+};
+/** A request object in which nothing is wrong but what is changed. */
+const object = (changes = {}, header = {}) => sign({ ...ES, typ: 'oauth-authz-req+jwt', ...header }, {
+  ...asked,
+  iss: CLIENT,
+  aud: main.issuer,
+  iat: now(),
+  nbf: now(),
+  exp: now() + 300,
   ...changes,
 });
 /** The same with another payload under its signature. */
@@ -124,7 +128,7 @@ const BAD_REQUEST = [400, 'invalid_request'];
 const BAD_CLIENT = [401, 'invalid_client'];
 /** Wrong in one thing each: what is sent, and what comes back. */
 const wrong = {
-  'jar-01-unsigned': [() => post('/request', proven({ client_id: CLIENT, response_type: 'code' })), BAD_OBJECT],
+  'jar-01-unsigned': [() => post('/request', proven(asked)), BAD_OBJECT],
   'jar-02-altered': [() => push(altered(object(), { iss: CLIENT, client_id: CLIENT, scope: 'admin' })), BAD_OBJECT],
   'jar-02-other-key': [() => push(f.jws({ ...ES, typ: 'oauth-authz-req+jwt' }, JSON.parse(Buffer.from(object().split('.')[1], 'base64url')), f.keyOf('client2-jose'))), BAD_OBJECT],
   'jar-03-none': [() => push(object({}, { alg: 'none' })), BAD_OBJECT],
@@ -142,7 +146,7 @@ const wrong = {
   'jar-08-request-uri-inside': [() => push(object({ request_uri: 'urn:x' })), BAD_REQUEST],
   'jar-10-outside': [() => push(object({ state: 'a' }), { state: 'b' }), BAD_REQUEST],
   'jar-11-typ': [() => push(object({}, { typ: 'at+jwt' })), BAD_OBJECT],
-  'jar-12-front-channel': [() => authorize({ client_id: CLIENT, response_type: 'code', redirect_uri: REDIRECT, scope: 'openid' }), BAD_REQUEST],
+  'jar-12-front-channel': [() => authorize(asked), BAD_REQUEST],
   'jar-13-response-type': [() => push(object({ response_type: 'code id_token' })), BAD_REQUEST],
   'jar-13-no-redirect-uri': [() => push(object({ redirect_uri: undefined })), BAD_REQUEST],
   'jar-13-redirect-uri': [() => push(object({ redirect_uri: `${REDIRECT}2` })), BAD_REQUEST],
