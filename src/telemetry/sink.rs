@@ -1,5 +1,5 @@
-//! Where access lines go: one bounded buffer, and one thread that writes it out. A reader of
-//! stdout that stalls never stalls a request; what does not fit is counted as lost.
+//! Where access lines go: a bounded queue of batches, and one thread that writes them out. A reader
+//! of stdout that stalls never stalls a request; what does not fit is counted as lost.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,6 @@ const ROOM: usize = 16 * 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(5);
 /// Bytes that are written at once at most, unless one line is longer.
 const BATCH: usize = 64 * 1024;
-/// What a buffer keeps of its memory once it is empty.
-const KEPT: usize = 1024 * 1024;
 
 /// The way into the access log. Cheap to clone, never waits for a reader.
 #[derive(Debug, Clone)]
@@ -43,7 +41,7 @@ impl Drop for Handle {
 }
 
 /// Between those who have lines and the one who writes them. The lock is held for the copy of a
-/// line, or for the swap of two buffers.
+/// line, however much waits, or to take all that does.
 #[derive(Debug)]
 struct Queue {
     room: usize,
@@ -54,10 +52,19 @@ struct Queue {
     written: Condvar,
 }
 
+/// Whole lines that are written at once.
+#[derive(Debug, Default)]
+struct Batch {
+    text: Vec<u8>,
+    lines: u64,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
-    text: Vec<u8>,
-    /// Buffers handed to the writer so far.
+    batches: Vec<Batch>,
+    /// Bytes in them.
+    bytes: usize,
+    /// Times that the writer was handed what waited.
     handed: u64,
     /// Those of them that it is done with.
     done: u64,
@@ -66,6 +73,24 @@ struct Waiting {
     /// Somebody waits for the end of what is here: no pause.
     hurry: bool,
     closed: bool,
+}
+
+impl Waiting {
+    fn add(&mut self, line: &[u8]) {
+        match self.batches.last_mut() {
+            Some(batch) if batch.text.len().saturating_add(line.len()) <= BATCH => {
+                batch.text.extend_from_slice(line);
+                batch.lines += 1;
+            }
+            // What waits already is not moved to make room.
+            Some(_) | None => {
+                let mut text = Vec::with_capacity(BATCH.max(line.len()));
+                text.extend_from_slice(line);
+                self.batches.push(Batch { text, lines: 1 });
+            }
+        }
+        self.bytes += line.len();
+    }
 }
 
 impl Sink {
@@ -146,12 +171,12 @@ impl Sink {
             Target::Writer(handle) => {
                 let queue = &handle.0;
                 let mut waiting = lock(&queue.waiting);
-                if waiting.text.len().saturating_add(line.len()) > queue.room {
+                if waiting.bytes.saturating_add(line.len()) > queue.room {
                     drop(waiting);
                     self.lost.add_one();
                     return;
                 }
-                waiting.text.extend_from_slice(line);
+                waiting.add(line);
                 if std::mem::take(&mut waiting.idle) {
                     drop(waiting);
                     queue.more.notify_one();
@@ -180,8 +205,8 @@ impl Sink {
         let end = Instant::now() + timeout;
         let queue = &handle.0;
         let mut waiting = lock(&queue.waiting);
-        // What is here goes with the next buffer, where there is anything.
-        let last = waiting.handed + u64::from(!waiting.text.is_empty());
+        // What is here is handed over next, where there is anything.
+        let last = waiting.handed + u64::from(!waiting.batches.is_empty());
         while waiting.done < last {
             waiting.hurry = true;
             queue.more.notify_one();
@@ -201,13 +226,12 @@ fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
-    /// Exchanges `empty` for what is to be written next, as soon as there is something; false when
-    /// there will never be.
-    fn next(&self, empty: &mut Vec<u8>) -> bool {
+    /// What is to be written next, as soon as there is something; `None` when there will never be.
+    fn next(&self) -> Option<Vec<Batch>> {
         let mut waiting = lock(&self.waiting);
-        while waiting.text.is_empty() {
+        while waiting.batches.is_empty() {
             if waiting.closed {
-                return false;
+                return None;
             }
             waiting.idle = true;
             let woken = self.more.wait(waiting);
@@ -219,7 +243,7 @@ impl Queue {
         let end = Instant::now() + PAUSE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let at_once = waiting.hurry || waiting.closed || waiting.text.len() >= BATCH;
+            let at_once = waiting.hurry || waiting.closed || waiting.bytes >= BATCH;
             if at_once || left.is_zero() {
                 break;
             }
@@ -228,8 +252,8 @@ impl Queue {
         }
         waiting.hurry = false;
         waiting.handed += 1;
-        std::mem::swap(&mut waiting.text, empty);
-        true
+        waiting.bytes = 0;
+        Some(std::mem::take(&mut waiting.batches))
     }
 
     fn done(&self) {
@@ -240,15 +264,13 @@ impl Queue {
 
 /// The writer's thread: ends when every sink is gone.
 fn write_all(queue: &Queue, mut writer: impl Write, lost: &Count) {
-    let mut text: Vec<u8> = Vec::with_capacity(BATCH);
     let mut failing = false;
-    while queue.next(&mut text) {
-        for batch in batches(&text) {
-            match writer.write_all(batch).and_then(|()| writer.flush()) {
+    while let Some(batches) = queue.next() {
+        for Batch { text, lines } in batches {
+            match writer.write_all(&text).and_then(|()| writer.flush()) {
                 Ok(()) => failing = false,
                 Err(error) => {
-                    let lines = batch.iter().filter(|byte| **byte == b'\n').count();
-                    lost.add(u64::try_from(lines).unwrap_or(u64::MAX));
+                    lost.add(lines);
                     // Said once, not at each batch: whoever reads stderr is warned, not flooded.
                     if !failing {
                         tracing::error!(%error, "the access log cannot be written; lines are lost");
@@ -257,30 +279,8 @@ fn write_all(queue: &Queue, mut writer: impl Write, lost: &Count) {
                 }
             }
         }
-        text.clear();
-        text.shrink_to(KEPT);
         queue.done();
     }
-}
-
-/// The text in pieces of whole lines, each of at most [`BATCH`] bytes or of one line.
-fn batches(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let line_end = |part: &[u8]| part.iter().rposition(|byte| *byte == b'\n');
-        let end = match rest.get(..BATCH) {
-            None => rest.len(),
-            Some(part) => line_end(part)
-                .or_else(|| rest.iter().position(|byte| *byte == b'\n'))
-                .map_or(rest.len(), |at| at.saturating_add(1)),
-        };
-        let (batch, after) = rest.split_at_checked(end)?;
-        rest = after;
-        Some(batch)
-    })
 }
 
 #[cfg(test)]
@@ -365,20 +365,22 @@ mod tests {
     }
     #[test]
     fn batches_are_whole_lines_and_together_the_text() {
-        let mut text = Vec::new();
-        for length in [1, 70_000, 3, 65_535, 65_536, 65_537, 9] {
-            text.extend(std::iter::repeat_n(b'x', length - 1));
-            text.push(b'\n');
+        let (mut waiting, mut text) = (Waiting::default(), Vec::new());
+        for length in [1, 70_000, 3, 65_535, 65_536, 65_537, 9, 9] {
+            let mut line = vec![b'x'; length];
+            line[length - 1] = b'\n';
+            waiting.add(&line);
+            text.extend(line);
         }
-        text.extend_from_slice(b"no end");
-        let all: Vec<_> = batches(&text).collect();
-        assert_eq!(all.concat(), text);
-        let lines = |batch: &[u8]| batch.iter().filter(|byte| **byte == b'\n').count();
-        for batch in &all {
-            assert!(batch.len() <= BATCH || lines(batch) == 1);
+        assert_eq!(waiting.bytes, text.len());
+        let mut all = Vec::new();
+        for Batch { text, lines } in waiting.batches {
+            assert!(text.len() <= BATCH || lines == 1);
+            assert_eq!(text.last(), Some(&b'\n'));
+            let breaks = text.iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(breaks as u64, lines);
+            all.extend(text);
         }
-        for batch in &all[..all.len() - 1] {
-            assert_eq!(batch.last(), Some(&b'\n'));
-        }
+        assert_eq!(all, text);
     }
 }
