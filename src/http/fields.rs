@@ -19,15 +19,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::pdp::policy::{Access, ForwardRules, Route};
 
-/// `x-fapi-interaction-id`.
-pub const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
-
-/// Removed from every request. With a `*` at the end: every name that begins so.
-const ALWAYS: &[&str] = &[
-    // Hop by hop (RFC 9110 s7.6.1), and framing, which is made anew (HTTP-03).
+/// Removed from every request and every answer: hop by hop (RFC 9110 s7.6.1), and framing, which is
+/// made anew (HTTP-03).
+const HOP_BY_HOP: &[&str] = &[
     "connection",
-    "content-length",
-    "expect",
     "http2-settings",
     "keep-alive",
     "proxy-*",
@@ -35,6 +30,13 @@ const ALWAYS: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// Removed from every request, too. With a `*` at the end: every name that begins so.
+const ALWAYS: &[&str] = &[
+    // Of this hop as well; an answer's length stays.
+    "content-length",
+    "expect",
     // `Proxy` would become HTTP_PROXY behind CGI.
     "proxy",
     // A proof is for us alone, whatever `forward.authorization` says; but before an authorization
@@ -155,11 +157,6 @@ impl Names {
         Self { by_first, all }
     }
 
-    /// Those of a list that does not change.
-    fn fixed(list: &'static [&'static str]) -> Self {
-        Self::new(list.iter().copied())
-    }
-
     fn takes(&self, name: &HeaderName) -> bool {
         let name = name.as_str().as_bytes();
         let third = name.get(2).map(|byte| fold(*byte));
@@ -169,7 +166,7 @@ impl Names {
 }
 
 /// Every spelling of `Authorization`.
-static AUTHORIZATION: LazyLock<Names> = LazyLock::new(|| Names::fixed(&["authorization"]));
+static AUTHORIZATION: LazyLock<Names> = LazyLock::new(|| Names::new(["authorization"]));
 
 /// What a route does to the fields of its requests, worked out once.
 #[derive(Debug)]
@@ -209,7 +206,7 @@ impl FieldRules {
         let given = rules.strip.iter().map(|name| &**name);
         let ours = rules.headers.iter().map(|(name, _)| name.as_str());
         let token = (!rules.authorization).then_some("authorization");
-        let always = ALWAYS.iter().copied();
+        let always = HOP_BY_HOP.iter().chain(ALWAYS).copied();
         Self {
             removed: Names::new(always.chain(token).chain(given).chain(ours)),
             authorization: rules.authorization,
@@ -288,7 +285,7 @@ fn request_trailer(name: &HeaderName, rules: &FieldRules) -> bool {
 /// something dangerous to a server that merges them (RFC 9110 s6.5.1).
 fn not_in_trailers(name: &HeaderName) -> bool {
     static NEVER: LazyLock<Names> = LazyLock::new(|| {
-        Names::fixed(&[
+        Names::new([
             "age",
             "authorization",
             "cache-control",

@@ -13,13 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Body;
 
 use super::body::{AnswerBody, BoxError};
-use crate::pdp::{InteractionId, UnixTime};
+use crate::pdp::{INTERACTION_ID, InteractionId, UnixTime};
 use crate::refusal::format::{Facts, Format};
 use crate::refusal::{Refusal, Spec, challenges};
 use crate::telemetry::Timestamp;
-
-/// `x-fapi-interaction-id`.
-pub const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
 
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 

@@ -4,6 +4,9 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 
+/// `x-fapi-interaction-id`.
+pub const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
+
 /// Value of `x-fapi-interaction-id`: a UUID (FAPI 1.0 Part 1 s6.2.1-11), as the client sent it or
 /// as we made it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,8 +79,7 @@ impl fmt::Debug for InteractionId {
 /// that is refused before its head is canonical needs it too.
 #[must_use]
 pub fn interaction_id(headers: &HeaderMap) -> Option<InteractionId> {
-    const NAME: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
-    let mut values = headers.get_all(NAME).iter();
+    let mut values = headers.get_all(INTERACTION_ID).iter();
     let value = values.next()?;
     if values.next().is_some() {
         return None;

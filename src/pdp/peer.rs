@@ -1,7 +1,7 @@
 //! Who is at the other end of the connection, as far as TLS proved it.
 
-use std::fmt::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -50,29 +50,6 @@ impl Thumbprint {
     #[must_use]
     pub fn to_base64url(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
-    }
-}
-
-/// Adds an address as text, an IPv4 one without the formatter's detours: each request writes the
-/// client's several times.
-pub fn write_ip(to: &mut String, address: IpAddr) {
-    let IpAddr::V4(address) = address else {
-        // Writing to a string does not fail.
-        let _written: fmt::Result = write!(to, "{address}");
-        return;
-    };
-    for (at, octet) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            to.push('.');
-        }
-        let (hundreds, tens, ones) = (octet / 100, octet / 10 % 10, octet % 10);
-        if hundreds > 0 {
-            to.push(char::from(b'0' | hundreds));
-        }
-        if octet >= 10 {
-            to.push(char::from(b'0' | tens));
-        }
-        to.push(char::from(b'0' | ones));
     }
 }
 

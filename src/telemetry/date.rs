@@ -31,8 +31,7 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = date(secs / 86_400);
         let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);
         let millis = self.0.subsec_millis();
-        // Digit by digit: each request writes one, and the formatter's padding costs more than all
-        // the rest of the line.
+        // Digit by digit: each request writes one, and the formatter pads by detours.
         let mut text = *b"0000-00-00T00:00:00.000Z";
         for (end, digits, number) in [
             (4, 4, year),
@@ -45,10 +44,7 @@ impl fmt::Display for Timestamp {
         ] {
             let mut left = number;
             for place in text.iter_mut().take(end).rev().take(digits) {
-                *place = b"0123456789"
-                    .get(usize::try_from(left % 10).unwrap_or_default())
-                    .copied()
-                    .unwrap_or(b'0');
+                *place = b'0' | u8::try_from(left % 10).unwrap_or_default();
                 left /= 10;
             }
         }

@@ -1,14 +1,15 @@
 //! What the upstream is told by us: who asked, through whom, and for what.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::{INTERACTION_ID, elements};
+use super::elements;
 use crate::pdp::credential::is_tchar;
-use crate::pdp::{InteractionId, write_ip};
+use crate::pdp::{INTERACTION_ID, InteractionId};
 
 /// Our name in `Via`: a pseudonym, no host name of ours (RFC 9110 s7.6.3).
 const PSEUDONYM: &str = "portcullis";
@@ -53,14 +54,13 @@ struct Lines {
 impl Lines {
     fn of(received: &Received<'_>) -> Self {
         let authority = Some(received.authority).filter(|authority| !authority.is_empty());
-        let mut client = String::with_capacity(39);
-        write_ip(&mut client, received.client.to_canonical());
+        let client = received.client.to_canonical().to_string();
         Self {
             client: received.client,
             scheme: received.scheme,
             authority: received.authority.into(),
             forwarded: forwarded(received),
-            forwarded_for: HeaderValue::from_maybe_shared(bytes::Bytes::from(client)).ok(),
+            forwarded_for: HeaderValue::try_from(client).ok(),
             host: authority.and_then(|authority| HeaderValue::from_str(authority).ok()),
         }
     }
@@ -130,13 +130,12 @@ pub fn identify(
 /// stand in a token (s6.1); likewise a host with its port.
 fn forwarded(received: &Received<'_>) -> Option<HeaderValue> {
     let mut line = String::with_capacity(96);
-    let (before, after) = match received.client.to_canonical() {
-        IpAddr::V4(_) => ("for=", ""),
-        IpAddr::V6(_) => ("for=\"[", "]\""),
+    let written = match received.client.to_canonical() {
+        IpAddr::V4(address) => write!(line, "for={address}"),
+        IpAddr::V6(address) => write!(line, "for=\"[{address}]\""),
     };
-    line.push_str(before);
-    write_ip(&mut line, received.client.to_canonical());
-    line.push_str(after);
+    // Writing to a string does not fail.
+    written.ok()?;
     line.push_str(";proto=");
     line.push_str(received.scheme);
     let host = received.authority;

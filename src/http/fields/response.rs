@@ -4,27 +4,19 @@ use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::{Names, Nominated, filtered, not_in_trailers, trailer_names};
+use super::{HOP_BY_HOP, Names, Nominated, filtered, not_in_trailers, trailer_names};
 
 /// Removed from every answer. With a `*` at the end: every name that begins so.
 static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
-    Names::fixed(&[
-        // Hop by hop, and framing.
-        "connection",
-        "http2-settings",
-        "keep-alive",
-        "proxy-*",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+    let ours = [
         // The id of the exchange is ours to set, once (FAPIH-05).
         "x-fapi-interaction-id",
         // The upstream must not steer clients around the gate.
         "alt-svc",
         // Certificates are not for answers (RFC 9440 s2.4).
         "client-cert*",
-    ])
+    ];
+    Names::new(HOP_BY_HOP.iter().copied().chain(ours))
 });
 
 /// The fields of an upstream's answer that go to the client: the same, less those that do not.

@@ -496,8 +496,9 @@ fn must_go(name: &str) -> bool {
             }
         })
         .collect();
-    ALWAYS
+    HOP_BY_HOP
         .iter()
+        .chain(ALWAYS)
         .copied()
         .chain(["authorization", "x-internal-*", "x-secret", "x-auth-user"])
         .any(|pattern| match pattern.strip_suffix('*') {
@@ -507,8 +508,9 @@ fn must_go(name: &str) -> bool {
 }
 
 fn names() -> impl Strategy<Value = String> {
-    let known: Vec<String> = ALWAYS
+    let known: Vec<String> = HOP_BY_HOP
         .iter()
+        .chain(ALWAYS)
         .chain(&[
             "authorization",
             "x-internal-*",
