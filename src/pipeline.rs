@@ -265,8 +265,6 @@ pub async fn serve(
         .as_ref()
         .is_none_or(|route| matches!(route.access, Access::Open));
     let nonce = nonce(&generation, &trail);
-    let policy = trail.policy.as_ref();
-    let format = policy.and_then(|policy| policy.error_format.clone());
     record.trail(trail);
 
     let mut expires = None;
@@ -305,11 +303,12 @@ pub async fn serve(
         }
         Err(refusal) => {
             record.refused(&refusal);
+            let policy = record.policy.as_ref();
             let mut answer = respond::refusal(
                 &refusal,
                 id,
                 respond::Manner {
-                    format: format.as_deref(),
+                    format: policy.and_then(|policy| policy.error_format.as_deref()),
                     disclose: connection.disclose_reasons,
                     close: (!(no_body || whole.get()) || distrusted) && version < Version::HTTP_2,
                     is_head,
