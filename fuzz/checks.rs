@@ -19,8 +19,9 @@ use portcullis::pdp::policy::{
 };
 use portcullis::pdp::token::KeyGeneration;
 use portcullis::pdp::{
-    Ambiguities, Answer, Ask, Inbound, InteractionId, Issuer, IssuerId, Pattern, Peer, RequestHead,
-    RouteTable, Snapshot, Step, TokenDigest, Trail, UnixTime, begin, credential, route,
+    AccessToken, Ambiguities, Answer, Ask, Inbound, InteractionId, Issuer, IssuerId, Pattern, Peer,
+    RequestHead, RouteTable, Snapshot, Step, TokenDigest, Trail, UnixTime, begin, credential,
+    route,
 };
 use portcullis::refusal::Schemes;
 
@@ -185,6 +186,9 @@ fn one_proof(value: &[u8]) {
         return;
     };
     assert!(value.len() <= PROOF_BYTES);
+    let again = Proof::read_after(value, &rules.algorithms, Some(proof.header()));
+    let again = again.expect("its own header is as good as unread");
+    assert!(Arc::ptr_eq(again.header(), proof.header()));
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     assert!(value.iter().all(plain), "a byte of no JWS was taken");
     let fits = |method: &str, path: &str, access_token: &str, now: u64| {
@@ -195,7 +199,7 @@ fn one_proof(value: &[u8]) {
         let expected = Expected {
             method,
             target,
-            access_token,
+            access_token: AccessToken::new(access_token).digest(),
             rules: &rules,
         };
         let now = UnixTime::from_secs(now);

@@ -5,6 +5,7 @@
 
 mod audited;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
 use crate::http::fields::Introduction;
 use crate::http::{Limits, interaction, respond};
 use crate::pdp::authorization::Endpoint;
-use crate::pdp::dpop::NonceRule;
+use crate::pdp::dpop::{NonceRule, ProofHeader};
 use crate::pdp::metadata;
 use crate::pdp::policy::Access;
 use crate::pdp::recorded::Seen;
@@ -188,6 +189,8 @@ pub struct Connection {
     pub disclose_reasons: bool,
     /// What was said of the client to the upstream last.
     pub introduction: Rc<Introduction>,
+    /// The header of the last DPoP proof that could be read.
+    pub proof_header: Rc<RefCell<Option<Arc<ProofHeader>>>>,
     /// Makes a signal that fires when the process drains: ends a WebSocket.
     pub drained: Rc<dyn Fn() -> upstream::Drained>,
 }
@@ -235,6 +238,7 @@ pub async fn serve(
 
     let mut trail = Trail {
         recording: generation.recording.is_some(),
+        proof_header: connection.proof_header.borrow().clone(),
         ..Trail::default()
     };
     let mut witness = Witness::new(UnixTime::from_secs(arrived.as_secs()));
@@ -247,6 +251,7 @@ pub async fn serve(
         &mut record,
     )
     .await;
+    connection.proof_header.replace(trail.proof_header.take());
     let judged = audited(&connection, &generation, who, (&trail, witness), judged);
     record.stages.decide = record
         .started

@@ -50,6 +50,7 @@ pub(super) async fn connection(
         limits: settings.limits,
         disclose_reasons: settings.disclose_reasons,
         introduction: Rc::default(),
+        proof_header: Rc::default(),
         drained: {
             let (drain, place) = (drain.clone(), Rc::clone(&place));
             Rc::new(move || {

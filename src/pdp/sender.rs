@@ -1,6 +1,8 @@
 //! How a request shows that it comes from whom its token was issued to: by the connection's
 //! certificate alone, or by a DPoP proof too.
 
+use std::sync::Arc;
+
 use super::dpop::{Expected, KeyThumbprint, Proof, ProofFacts, Proven, Target, single};
 use super::policy::Policy;
 use super::route::Routed;
@@ -51,7 +53,9 @@ impl Sender {
         let head = &routed.inbound.head;
         let values = head.headers().get_all("dpop").iter();
         let value = single(values.map(http::HeaderValue::as_bytes))?.ok_or(Reason::ProofMissing)?;
-        let proof = Proof::read(value, &policy.proofs.algorithms)?;
+        let known = trail.proof_header.as_ref();
+        let proof = Proof::read_after(value, &policy.proofs.algorithms, known)?;
+        trail.proof_header = Some(Arc::clone(proof.header()));
         let table = routed.snapshot.table(&routed.inbound.peer.listener);
         let origins = table
             .and_then(|table| table.origins.as_ref())
@@ -62,7 +66,7 @@ impl Sender {
                 origins,
                 path: head.path(),
             },
-            access_token: token.expose(),
+            access_token: token.digest(),
             rules: &policy.proofs,
         };
         let fits = proof.fits(&expected, routed.snapshot.nonces.as_deref(), now);

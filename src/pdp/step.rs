@@ -12,7 +12,7 @@ use self::case::{Case, challenged, observed, read};
 use super::authorization::{self, Client, Server, Wanted};
 use super::authorize::{self, Authorized, Gate};
 use super::credential::{Credential, credential, looks_signed};
-use super::dpop::{ProofFacts, ReplayKey, ReplayRule};
+use super::dpop::{ProofFacts, ProofHeader, ReplayKey, ReplayRule};
 use super::introspection::{How, Introspected};
 use super::jwt::Candidate;
 use super::keys::KeySet;
@@ -135,6 +135,9 @@ pub struct Trail {
     pub recording: bool,
     /// What is recorded of the proof, once it could be read, where it is wanted.
     pub proof: Option<ProofFacts>,
+    /// The header of the proof, once it was read. Before that, one that the sender used earlier, if
+    /// there is one: what is the same is not read again.
+    pub proof_header: Option<Arc<ProofHeader>>,
     /// What the issuer says of a token that was verified here.
     pub told: Option<SharedToken>,
     /// Whether the body was asked for.

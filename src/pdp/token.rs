@@ -12,30 +12,36 @@ use super::time::UnixTime;
 
 /// An access token as it came. `Debug` does not show it and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AccessToken(Box<str>);
+pub struct AccessToken {
+    text: Box<str>,
+    digest: TokenDigest,
+}
 
 impl AccessToken {
-    /// Takes the text of a token.
+    /// Takes the text of a token. It is hashed here, once: all that becomes of it needs that.
     #[must_use]
     pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
+        let text = text.into();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
+            *to = *from;
+        }
+        let digest = TokenDigest(bytes);
+        Self { text, digest }
     }
 
     /// The text, for parsing and for sending it on. Never for a log.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 
-    /// SHA-256 over the whole token: what it is remembered under.
+    /// SHA-256 over the whole token: what it is remembered under, and what `ath` of a proof is
+    /// (RFC 9449 s4.2).
     #[must_use]
-    pub fn digest(&self) -> TokenDigest {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.0.as_bytes());
-        let mut bytes = [0; 32];
-        for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
-            *to = *from;
-        }
-        TokenDigest(bytes)
+    pub const fn digest(&self) -> TokenDigest {
+        self.digest
     }
 }
 

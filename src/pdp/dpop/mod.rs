@@ -14,8 +14,8 @@ mod thumbprint;
 
 pub use nonce::NonceKeys;
 pub use proof::{
-    Expected, JTI_BYTES, NonceRule, PROOF_BYTES, Proof, Proven, ReplayKey, ReplayRule, Rules,
-    single,
+    Expected, JTI_BYTES, NonceRule, PROOF_BYTES, Proof, ProofHeader, Proven, ReplayKey, ReplayRule,
+    Rules, single,
 };
 pub(in crate::pdp) use recorded::Unfit;
 pub use recorded::{NonceFact, ProofFacts};

@@ -1,8 +1,10 @@
 //! The proof itself: a JWT that the client signs for one request (RFC 9449 s4).
 
 mod claims;
+mod header;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -12,20 +14,20 @@ use subtle::ConstantTimeEq as _;
 
 pub(super) use claims::Claims;
 pub use claims::JTI_BYTES;
+pub use header::ProofHeader;
 
+use self::header::{Unkeyed, forbidden, permitted};
 use super::{KeyThumbprint, NonceKeys, Target, sha256};
 use crate::pdp::json;
 use crate::pdp::jwt::{base64url, parts};
-use crate::pdp::keys::VerificationKey;
 use crate::pdp::policy::Algorithm;
 use crate::pdp::time::UnixTime;
+use crate::pdp::token::TokenDigest;
 use crate::refusal::{Reason, Refusal};
 
 /// Bytes of a proof that are looked at. One with a 4096-bit RSA key and its signature has about two
 /// thousand.
 pub const PROOF_BYTES: usize = 8 * 1024;
-/// Bytes of an RSA modulus: 4096 bits, so that nobody can choose how long we compute (DPOP-34).
-const MODULUS_BYTES: usize = 512;
 
 /// How a route takes proofs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +73,8 @@ pub struct Expected<'a> {
     pub method: &'a str,
     /// What it was sent to.
     pub target: Target<'a>,
-    /// The token that came with it.
-    pub access_token: &'a str,
+    /// Of the token that came with it: what `ath` must be.
+    pub access_token: TokenDigest,
     /// What the route asks for.
     pub rules: &'a Rules,
 }
@@ -107,9 +109,7 @@ pub struct Proof {
     /// What is signed: header and payload with the dot between.
     signed: Box<[u8]>,
     signature: Vec<u8>,
-    key: VerificationKey,
-    thumbprint: KeyThumbprint,
-    algorithm: Algorithm,
+    header: Arc<ProofHeader>,
     claims: Claims,
 }
 
@@ -129,6 +129,19 @@ impl Proof {
     /// # Errors
     /// `proof_too_large`, `proof_malformed`, `proof_algorithm_forbidden`, `proof_key_invalid`.
     pub fn read(value: &[u8], algorithms: &[Algorithm]) -> Result<Self, Refusal> {
+        Self::read_after(value, algorithms, None)
+    }
+
+    /// The same, where this header may be the one that the proof has: it is not read again then, and
+    /// the outcome is the same.
+    ///
+    /// # Errors
+    /// As [`Proof::read`].
+    pub fn read_after(
+        value: &[u8],
+        algorithms: &[Algorithm],
+        known: Option<&Arc<ProofHeader>>,
+    ) -> Result<Self, Refusal> {
         if value.len() > PROOF_BYTES {
             return Err(Refusal::because(
                 Reason::ProofTooLarge,
@@ -141,33 +154,44 @@ impl Proof {
             parts(text).ok_or_else(|| malformed("the proof has not exactly three parts"))?;
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let signed = value.get(..signed).ok_or(Reason::Internal)?.into();
-        let mut header = object("header", header)?;
-        let algorithm = algorithm_of(&header, algorithms)?;
+        let known = known.filter(|known| known.is(header));
+        let unkeyed = match known {
+            // Another policy may want other algorithms.
+            Some(known) => {
+                permitted(Some(known.algorithm), algorithms).ok_or_else(forbidden)?;
+                None
+            }
+            None => Some(Unkeyed::read(header, algorithms)?),
+        };
         let claims = Claims::read(&object("payload", payload)?)?;
         let signature =
             base64url(signature).ok_or_else(|| malformed("the signature is not base64url"))?;
-        let jwk = header
-            .remove("jwk")
-            .ok_or_else(|| malformed("the header has no jwk"))?;
-        let (key, thumbprint) = key_of(jwk, algorithm)
-            .map_err(|why| Refusal::because(Reason::ProofKeyInvalid, format!("jwk: {why}")))?;
+        let header = match (known, unkeyed) {
+            (_, Some(unkeyed)) => Arc::new(unkeyed.keyed()?),
+            (Some(known), None) => Arc::clone(known),
+            (None, None) => return Err(Reason::Internal.into()),
+        };
         Ok(Self {
             signed,
             signature,
-            key,
-            thumbprint,
-            algorithm,
+            header,
             claims,
         })
     }
 
-    /// What is recorded of it.
-    pub(super) const fn recorded(&self) -> (&KeyThumbprint, &Claims) {
-        (&self.thumbprint, &self.claims)
+    /// Its header, worth keeping for the client's next proof.
+    #[must_use]
+    pub const fn header(&self) -> &Arc<ProofHeader> {
+        &self.header
     }
 
-    pub(super) const fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    /// What is recorded of it.
+    pub(super) fn recorded(&self) -> (&KeyThumbprint, &Claims) {
+        (&self.header.thumbprint, &self.claims)
+    }
+
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.header.algorithm
     }
 
     /// Whether its claims are of this request and of now: `htm`, `htu`, `ath`, then `iat`, `nbf`
@@ -197,7 +221,7 @@ impl Proof {
             .target
             .is_named_by(&self.claims.htu)
             .map_err(|why| Refusal::because(Reason::ProofTargetMismatch, why))?;
-        let token = URL_SAFE_NO_PAD.encode(sha256(&[expected.access_token.as_bytes()]));
+        let token = URL_SAFE_NO_PAD.encode(expected.access_token.0);
         if !bool::from(token.as_bytes().ct_eq(self.claims.ath.as_bytes())) {
             return Err(Refusal::new(Reason::ProofTokenMismatch));
         }
@@ -210,13 +234,13 @@ impl Proof {
     /// # Errors
     /// `proof_signature_invalid`.
     pub fn verify(self) -> Result<Proven, Refusal> {
-        if !self.key.verifies(&self.signed, &self.signature) {
+        if !self.header.key.verifies(&self.signed, &self.signature) {
             return Err(Refusal::new(Reason::ProofSignatureInvalid));
         }
         let jti = sha256(&[self.claims.jti.as_bytes()]);
         Ok(Proven {
-            replay: ReplayKey(sha256(&[self.thumbprint.as_bytes(), &jti])),
-            thumbprint: self.thumbprint,
+            replay: ReplayKey(sha256(&[self.header.thumbprint.as_bytes(), &jti])),
+            thumbprint: self.header.thumbprint,
             issued: self.claims.issued,
         })
     }
@@ -270,51 +294,6 @@ impl ReplayKey {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-}
-
-/// `typ`, `alg`, and nothing that would change how the rest is read.
-fn algorithm_of(
-    header: &Map<String, Value>,
-    algorithms: &[Algorithm],
-) -> Result<Algorithm, Refusal> {
-    match header.get("typ") {
-        Some(Value::String(kind)) if kind == "dpop+jwt" => {}
-        Some(_) => return Err(malformed("typ is not dpop+jwt")),
-        None => return Err(malformed("the header has no typ")),
-    }
-    if let Some(name) = ["crit", "b64"]
-        .into_iter()
-        .find(|name| header.contains_key(*name))
-    {
-        return Err(malformed(format!("the header has {name}")));
-    }
-    match header.get("alg") {
-        Some(Value::String(name)) => Algorithm::named(name)
-            .filter(|algorithm| *algorithm != Algorithm::Rs256 && algorithms.contains(algorithm))
-            .ok_or_else(|| {
-                Refusal::because(
-                    Reason::ProofAlgorithmForbidden,
-                    "alg is not among those for proofs",
-                )
-            }),
-        Some(_) => Err(malformed("alg is not a string")),
-        None => Err(malformed("the header has no alg")),
-    }
-}
-
-/// The key of a proof, by the rules for keys of an issuer, and its thumbprint.
-fn key_of(jwk: Value, algorithm: Algorithm) -> Result<(VerificationKey, KeyThumbprint), String> {
-    let Value::Object(members) = &jwk else {
-        return Err("not an object (RFC 7517 s4)".to_owned());
-    };
-    let modulus = members.get("n").and_then(Value::as_str).and_then(base64url);
-    if modulus.is_some_and(|n| n.iter().skip_while(|byte| **byte == 0).count() > MODULUS_BYTES) {
-        return Err("n has more than 4096 bits".to_owned());
-    }
-    let thumbprint = KeyThumbprint::of(members);
-    let key = VerificationKey::embedded(jwk, algorithm)?;
-    let thumbprint = thumbprint.ok_or("a member that kty requires is not base64url")?;
-    Ok((key, thumbprint))
 }
 
 fn object(name: &str, part: &str) -> Result<Map<String, Value>, Refusal> {

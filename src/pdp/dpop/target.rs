@@ -63,7 +63,14 @@ impl fmt::Display for TargetUri {
 /// The origins of a listener: what clients call it. They are configuration, so that neither `Host`
 /// nor a forwarded header can choose what a proof is compared with (DPOP-11).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origins(Vec<Authority>);
+pub struct Origins(Vec<Origin>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    authority: Authority,
+    /// As most clients write it: see [`Target::is_spelled`].
+    plain: Box<str>,
+}
 
 impl Origins {
     /// Reads `public_url` and the aliases.
@@ -78,7 +85,10 @@ impl Origins {
             let url = url.as_ref();
             TargetUri::parse(url)
                 .filter(|uri| uri.path == "/" && !url.contains(['?', '#']))
-                .map(|uri| uri.authority)
+                .map(|uri| Origin {
+                    plain: uri.origin().into(),
+                    authority: uri.authority,
+                })
                 .ok_or_else(|| {
                     format!("{url:?} is no origin; write https://, a host and perhaps a port")
                 })
@@ -107,14 +117,36 @@ impl Target<'_> {
     /// # Errors
     /// What differs, without quoting `htu`.
     pub fn is_named_by(&self, htu: &str) -> Result<(), &'static str> {
+        if self.is_spelled(htu) {
+            return Ok(());
+        }
         let uri = TargetUri::parse(htu).ok_or("htu is no https URI of RFC 3986")?;
-        if !self.origins.0.contains(&uri.authority) {
+        let authority = |origin: &Origin| origin.authority == uri.authority;
+        if !self.origins.0.iter().any(authority) {
             return Err("htu names none of public_url and aliases of the listener");
         }
         if normal_path(self.path).as_ref() != Some(&uri.path) {
             return Err("htu has another path than the request");
         }
         Ok(())
+    }
+}
+
+impl Target<'_> {
+    /// Whether this is the target in the one spelling of which nothing need be normalised: an origin
+    /// as it is normal, then the path that was sent, of unreserved characters and no segment with a
+    /// dot. What is not may still name it.
+    fn is_spelled(&self, htu: &str) -> bool {
+        let plain = |segment: &str| {
+            let mut bytes = segment.bytes();
+            !segment.contains('.') && bytes.all(is_unreserved)
+        };
+        self.origins.0.iter().any(|origin| {
+            let path = htu.strip_prefix(&*origin.plain);
+            path.is_some_and(|path| {
+                path == self.path && path.starts_with('/') && path.split('/').all(plain)
+            })
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::pdp::dpop::Origins;
+use crate::pdp::token::AccessToken;
 use signer::Signer;
 
 use Reason::{
@@ -52,7 +53,7 @@ fn judged(proof: &str, rules: &Rules) -> Result<Proven, Refusal> {
             origins: &origins,
             path: "/accounts",
         },
-        access_token: TOKEN,
+        access_token: AccessToken::new(TOKEN).digest(),
         rules,
     };
     let value = single([proof.as_bytes()].into_iter())?.unwrap();
@@ -222,6 +223,47 @@ fn nothing_of_a_proof_or_token_is_said() {
     assert_eq!(format!("{proof:?}"), "Proof(not shown)");
 }
 
+#[test]
+fn a_header_that_was_read_stands_for_itself_alone() {
+    let algorithms = rules(NonceRule::Off).algorithms;
+    let read = |proof: &str, known: &Proof| {
+        Proof::read_after(proof.as_bytes(), &algorithms, Some(known.header()))
+    };
+    let first = EC.proof(&json!({}), &json!({}));
+    let first = Proof::read(first.as_bytes(), &algorithms).unwrap();
+    // Another proof with the same header: read once, and the signature is still looked at.
+    let second = EC.proof(&json!({}), &json!({"jti": "another"}));
+    let again = read(&second, &first).unwrap();
+    assert!(Arc::ptr_eq(again.header(), first.header()));
+    assert!(again.verify().is_ok());
+    let (signed, _) = second.rsplit_once('.').unwrap();
+    let forged = format!("{signed}.{}", URL_SAFE_NO_PAD.encode([1; 64]));
+    let refusal = read(&forged, &first).unwrap().verify().unwrap_err();
+    assert_eq!(refusal.reason(), ProofSignatureInvalid);
+    // Another key, another member, another order of the same: read for itself.
+    for other in [
+        ED.proof(&json!({}), &json!({})),
+        EC.proof(&json!({"kid": "1"}), &json!({})),
+        Signer::ec().proof(&json!({}), &json!({})),
+    ] {
+        let other = read(&other, &first).unwrap();
+        assert!(!Arc::ptr_eq(other.header(), first.header()));
+        assert!(other.verify().is_ok());
+    }
+    let bad = EC.proof(&json!({"crit": ["exp"]}), &json!({}));
+    assert_eq!(read(&bad, &first).unwrap_err().reason(), ProofMalformed);
+    // What was good for one policy is judged by the next one's rules, and its claims always are.
+    let known = Some(first.header());
+    let of = |proof: &str, algorithms: &[Algorithm]| {
+        let read = Proof::read_after(proof.as_bytes(), algorithms, known);
+        read.unwrap_err().reason()
+    };
+    let es = EC.proof(&json!({}), &json!({}));
+    assert_eq!(of(&es, &[Algorithm::Ps256]), ProofAlgorithmForbidden);
+    let bare = EC.proof(&json!({}), &json!({"jti": 1}));
+    assert_eq!(of(&bare, &algorithms), ProofMalformed);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, header: String, claims: String) {
@@ -253,7 +295,7 @@ proptest! {
         let expected = Expected {
             method: &method,
             target: Target { origins: &origins, path: &path },
-            access_token: TOKEN,
+            access_token: AccessToken::new(TOKEN).digest(),
             rules: &rules,
         };
         let htu = format!("https://api.bank.example{path}");

@@ -198,6 +198,40 @@ fn dot_segments_as_in_rfc_3986() {
     }
 }
 
+#[test]
+fn the_common_spelling_needs_no_normalising() {
+    let spelled = |htu: &str, path: &str| {
+        let origins = origins();
+        let target = Target {
+            origins: &origins,
+            path,
+        };
+        target.is_spelled(htu)
+    };
+    for (htu, path) in [
+        ("https://api.bank.example/a/b", "/a/b"),
+        ("https://api2.bank.example:8443/~a_b-1//", "/~a_b-1//"),
+        ("https://api.bank.example/", "/"),
+    ] {
+        assert!(spelled(htu, path), "{htu} {path}");
+    }
+    // Right or wrong, these are looked at closely.
+    for (htu, path) in [
+        ("https://api.bank.example", "/"),
+        ("https://api.bank.example", ""),
+        ("https://api.bank.examplea", "a"),
+        ("https://api.bank.example:8443/a", "/a"),
+        ("https://api.bank.example/a/../b", "/a/../b"),
+        ("https://api.bank.example/a.b", "/a.b"),
+        ("https://api.bank.example/%61", "/%61"),
+        ("https://api.bank.example/a?b", "/a?b"),
+        ("https://api.bank.example/a", "/b"),
+        ("http://api.bank.example/a", "/a"),
+    ] {
+        assert!(!spelled(htu, path), "{htu} {path}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_without_a_panic(htu: String, path: String) {
@@ -221,5 +255,22 @@ proptest! {
         let htu = format!("https://api.bank.example{path}");
         prop_assert_eq!(named(&htu, &path), Ok(()));
         prop_assert_eq!(named(&htu, &other).is_ok(), path == other);
+    }
+
+    #[test]
+    fn what_needs_no_normalising_is_what_normalising_finds(
+        origin in "https://(api|api2)\\.bank\\.example(:443|:8443)?",
+        path in "(/[a-z.~%41]{0,3}){0,3}/?",
+        other in "(/[a-z.~%41]{0,3}){0,3}/?",
+        same: bool,
+    ) {
+        let origins = origins();
+        let htu = format!("{origin}{path}");
+        let target = Target { origins: &origins, path: if same { &path } else { &other } };
+        if target.is_spelled(&htu) {
+            let uri = TargetUri::parse(&htu).unwrap();
+            prop_assert!(origins.0.iter().any(|origin| origin.authority == uri.authority));
+            prop_assert_eq!(normal_path(target.path), Some(uri.path));
+        }
     }
 }

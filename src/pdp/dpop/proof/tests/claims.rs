@@ -226,7 +226,7 @@ fn a_rule_without_keys_lets_nothing_through() {
                 origins: &origins,
                 path: "/accounts",
             },
-            access_token: TOKEN,
+            access_token: AccessToken::new(TOKEN).digest(),
             rules: &rules,
         };
         let proof = EC.proof(&json!({}), claims);

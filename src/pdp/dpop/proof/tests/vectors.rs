@@ -19,7 +19,7 @@ fn the_resource_request_of_rfc_9449() {
             origins: &origins,
             path: "/protectedresource",
         },
-        access_token: ITS_TOKEN,
+        access_token: AccessToken::new(ITS_TOKEN).digest(),
         rules: &rules,
     };
     let made = 1_562_262_618;
@@ -35,7 +35,7 @@ fn the_resource_request_of_rfc_9449() {
         assert_eq!(found.err().map(|r| r.reason()), outcome, "{now}");
     }
     let other = Expected {
-        access_token: "another",
+        access_token: AccessToken::new("another").digest(),
         ..expected
     };
     let found = read().fits(&other, None, UnixTime::from_secs(made));

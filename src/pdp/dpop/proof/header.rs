@@ -1,0 +1,134 @@
+//! The header of a proof: how it is signed, and with which key (RFC 9449 s4.2).
+//!
+//! A client writes the same header over each of its proofs, so that one that was read is worth
+//! keeping: what it says depends on its bytes alone.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::{malformed, object};
+use crate::pdp::dpop::KeyThumbprint;
+use crate::pdp::jwt::base64url;
+use crate::pdp::keys::VerificationKey;
+use crate::pdp::policy::Algorithm;
+use crate::refusal::{Reason, Refusal};
+
+/// Bytes of an RSA modulus: 4096 bits, so that nobody can choose how long we compute (DPOP-34).
+const MODULUS_BYTES: usize = 512;
+
+/// A header that was read: its form is right, and its key is a good public one for its algorithm.
+/// It says nothing of whose the key is.
+pub struct ProofHeader {
+    /// As it stood in the proof, in base64url.
+    text: Box<str>,
+    pub(super) algorithm: Algorithm,
+    pub(super) key: VerificationKey,
+    pub(super) thumbprint: KeyThumbprint,
+}
+
+impl fmt::Debug for ProofHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProofHeader")
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ProofHeader {
+    /// Whether this is the header in these very bytes.
+    pub(super) fn is(&self, text: &str) -> bool {
+        *self.text == *text
+    }
+}
+
+/// A header whose key was not looked at yet.
+pub(super) struct Unkeyed<'a> {
+    text: &'a str,
+    members: Map<String, Value>,
+    pub(super) algorithm: Algorithm,
+}
+
+impl<'a> Unkeyed<'a> {
+    /// Reads `typ` and `alg`, and sees that there is nothing that would change how the rest is read.
+    pub(super) fn read(text: &'a str, algorithms: &[Algorithm]) -> Result<Self, Refusal> {
+        let members = object("header", text)?;
+        let algorithm = algorithm_of(&members, algorithms)?;
+        Ok(Self {
+            text,
+            members,
+            algorithm,
+        })
+    }
+
+    /// Reads the key.
+    pub(super) fn keyed(mut self) -> Result<ProofHeader, Refusal> {
+        let jwk = self
+            .members
+            .remove("jwk")
+            .ok_or_else(|| malformed("the header has no jwk"))?;
+        let (key, thumbprint) = key_of(jwk, self.algorithm)
+            .map_err(|why| Refusal::because(Reason::ProofKeyInvalid, format!("jwk: {why}")))?;
+        Ok(ProofHeader {
+            text: self.text.into(),
+            algorithm: self.algorithm,
+            key,
+            thumbprint,
+        })
+    }
+}
+
+fn algorithm_of(
+    header: &Map<String, Value>,
+    algorithms: &[Algorithm],
+) -> Result<Algorithm, Refusal> {
+    match header.get("typ") {
+        Some(Value::String(kind)) if kind == "dpop+jwt" => {}
+        Some(_) => return Err(malformed("typ is not dpop+jwt")),
+        None => return Err(malformed("the header has no typ")),
+    }
+    if let Some(name) = ["crit", "b64"]
+        .into_iter()
+        .find(|name| header.contains_key(*name))
+    {
+        return Err(malformed(format!("the header has {name}")));
+    }
+    match header.get("alg") {
+        Some(Value::String(name)) => {
+            permitted(Algorithm::named(name), algorithms).ok_or_else(forbidden)
+        }
+        Some(_) => Err(malformed("alg is not a string")),
+        None => Err(malformed("the header has no alg")),
+    }
+}
+
+/// An algorithm that proofs may be signed with. RS256 is none, should it stand among them
+/// (FAPI 2.0 Security Profile s5.4.1).
+pub(super) fn permitted(
+    algorithm: Option<Algorithm>,
+    algorithms: &[Algorithm],
+) -> Option<Algorithm> {
+    algorithm.filter(|one| *one != Algorithm::Rs256 && algorithms.contains(one))
+}
+
+pub(super) fn forbidden() -> Refusal {
+    Refusal::because(
+        Reason::ProofAlgorithmForbidden,
+        "alg is not among those for proofs",
+    )
+}
+
+/// The key of a proof, by the rules for keys of an issuer, and its thumbprint.
+fn key_of(jwk: Value, algorithm: Algorithm) -> Result<(VerificationKey, KeyThumbprint), String> {
+    let Value::Object(members) = &jwk else {
+        return Err("not an object (RFC 7517 s4)".to_owned());
+    };
+    let modulus = members.get("n").and_then(Value::as_str).and_then(base64url);
+    if modulus.is_some_and(|n| n.iter().skip_while(|byte| **byte == 0).count() > MODULUS_BYTES) {
+        return Err("n has more than 4096 bits".to_owned());
+    }
+    let thumbprint = KeyThumbprint::of(members);
+    let key = VerificationKey::embedded(jwk, algorithm)?;
+    let thumbprint = thumbprint.ok_or("a member that kty requires is not base64url")?;
+    Ok((key, thumbprint))
+}
