@@ -107,7 +107,7 @@ const SETTINGS_MODULES: &[(&str, &str)] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["pdp/jwt", "pdp/keys"]),
     ("rustls_pemfile", &["tls/pem"]),
-    ("moka", &["pip/cache"]),
+    ("moka", &["pip/cache", "tls/known"]),
     ("redis", &["replay/link"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),

@@ -58,6 +58,7 @@ mod failure;
 mod front;
 mod handshake;
 pub mod identity;
+mod known;
 mod name;
 mod paths;
 pub mod pem;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::{DistinguishedName, Error};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::parse_x509_certificate;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::certificate::unix;
+use super::known::Known;
 use super::paths::Paths;
 use super::signature::Signed;
 use super::{certificate, name, pem, strength};
@@ -35,6 +37,7 @@ pub struct Authorities {
     expired: CrlRule,
     unknown: CrlRule,
     paths: Arc<Paths>,
+    known: Known,
     /// Over all that a judgement depends on.
     fingerprint: [u8; 32],
     /// Moments at which a judgement may change, in order.
@@ -99,6 +102,7 @@ impl Authorities {
             expired,
             unknown,
             paths: Arc::new(paths),
+            known: Known::new(),
         })
     }
 
@@ -173,8 +177,24 @@ impl Authorities {
             .find(|boundary| *boundary > now)
     }
 
-    pub(super) fn paths(&self) -> &Paths {
-        &self.paths
+    /// Names of the authorities, for clients that have several certificates.
+    pub(super) fn hints(&self) -> &[DistinguishedName] {
+        self.paths.hints()
+    }
+
+    /// Judges a chain as of `now`.
+    pub(super) fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        presented: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        self.known.judge(
+            (leaf, presented),
+            now,
+            || self.next_boundary(now),
+            || self.paths.judge(leaf, presented, now),
+        )
     }
 }
 

@@ -84,7 +84,7 @@ impl ClientVerifier {
         match &self.trust {
             ClientTrust::Any => {}
             ClientTrust::Ca(authorities) => {
-                authorities.paths().judge(leaf, intermediates, now)?;
+                authorities.judge(leaf, intermediates, now)?;
             }
         }
         match &self.names {
@@ -106,7 +106,7 @@ impl ClientCertVerifier for ClientVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         match &self.trust {
             ClientTrust::Any => &[],
-            ClientTrust::Ca(authorities) => authorities.paths().hints(),
+            ClientTrust::Ca(authorities) => authorities.hints(),
         }
     }
 
