@@ -29,6 +29,8 @@ fn a_line_holds_what_the_decision_used_and_no_secret() {
         ("/nowhere", Some(&token), 404),
         ("/accounts/a%2e%2e", Some(&token), 400),
         ("/public/1", None, 200),
+        // What we say of ourselves (RFC 9728) is no decision, and leaves no line.
+        ("/.well-known/oauth-protected-resource", None, 200),
     ] {
         let mut request = Request::get(target);
         if let Some(token) = token {
