@@ -1,8 +1,9 @@
 //! The whole path: CPU time of the real program for one request, with each kind of token, side by
 //! side in one run.
 //!
-//! `cargo bench --bench proxy` (`-- --quick` for a look, `-- --only WORD` for one kind). Everything is on loopback and ends by
-//! itself. What is divided by the number of requests is the time that the program's threads were on a
+//! `cargo bench --bench proxy` (`-- --quick` for a look, `-- --only WORD` for one kind). With
+//! `PORTCULLIS_BENCHED` it is the program of that path that is measured, and not the one that cargo
+//! builds beside the bench. Everything is on loopback and ends by itself. What is divided by the number of requests is the time that the program's threads were on a
 //! processor (`/proc/PID/task/*/schedstat`), so that what else runs on the machine disturbs little;
 //! rounds go through all kinds in turn, and minima are shown.
 #![allow(
@@ -19,6 +20,9 @@
 
 #[path = "../examples/demo/lab/mod.rs"]
 mod lab;
+
+#[path = "proxy/http2.rs"]
+mod http2;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -51,6 +55,7 @@ fn main() {
     let gate = Gate::start(&config);
     let bench = Bench {
         client: Client::new(gate.address, "api.bank.test", pki.server_ca()).with(&party),
+        http2: http2::Caller::new(gate.address, "api.bank.test", pki.server_ca(), &party),
         gate,
         key: SigningKey::new("dpop", "ES256"),
         party,
@@ -59,9 +64,13 @@ fn main() {
     let kinds = [
         Kind::Open,
         Kind::Jwt,
+        Kind::Http2,
+        Kind::Unseen,
         Kind::Opaque,
         Kind::DpopJwt,
         Kind::DpopOpaque,
+        Kind::Connection,
+        Kind::Resumption,
     ];
     // For a profiler: one kind and nothing else, named by a word of its row.
     let only = std::env::args().skip_while(|arg| arg != "--only").nth(1);
@@ -73,7 +82,7 @@ fn main() {
         }
         return;
     }
-    let mut best = [const { None::<Round> }; 5];
+    let mut best = [const { None::<Round> }; 9];
     for round in 0..rounds {
         for turn in 0..kinds.len() {
             let at = (turn + round) % kinds.len();
@@ -85,9 +94,9 @@ fn main() {
         }
     }
     println!(
-        "{rounds} rounds of {requests} requests over {CONNECTIONS} connections of HTTP/1.1, minima"
+        "{rounds} rounds of {requests} requests (an eighth of new tokens and connections) over {CONNECTIONS} connections, minima"
     );
-    println!("| token | CPU a request | to a cached JWT | p50 | p99 |");
+    println!("| request | CPU a request | to a cached JWT | p50 | p99 |");
     println!("|---|---|---|---|---|");
     let jwt = best[1].as_ref().unwrap().cpu;
     for (kind, best) in kinds.iter().zip(&best) {
@@ -108,9 +117,13 @@ fn main() {
 enum Kind {
     Open,
     Jwt,
+    Http2,
+    Unseen,
     Opaque,
     DpopJwt,
     DpopOpaque,
+    Connection,
+    Resumption,
 }
 
 impl Kind {
@@ -118,11 +131,50 @@ impl Kind {
         match self {
             Self::Open => "none, on an open route",
             Self::Jwt => "certificate-bound JWT, remembered",
+            Self::Http2 => "certificate-bound JWT, remembered, HTTP/2",
+            Self::Unseen => "certificate-bound JWT, never seen before (PS256)",
             Self::Opaque => "certificate-bound opaque token, answer remembered",
             Self::DpopJwt => "DPoP-bound JWT, remembered, a proof a request (ES256)",
             Self::DpopOpaque => "DPoP-bound opaque token, answer remembered, a proof a request",
+            Self::Connection => "certificate-bound JWT, remembered, on a new connection",
+            Self::Resumption => "the same, the TLS session resumed",
         }
     }
+}
+
+impl Kind {
+    /// What costs more is done less often.
+    const fn rarer(self) -> usize {
+        match self {
+            Self::Unseen | Self::Connection | Self::Resumption => 8,
+            Self::Open
+            | Self::Jwt
+            | Self::Http2
+            | Self::Opaque
+            | Self::DpopJwt
+            | Self::DpopOpaque => 1,
+        }
+    }
+}
+
+/// Each with a thread.
+fn at_once<T: Sync>(clients: &[T], calls: impl Fn(&T) -> Vec<f64> + Sync) -> Vec<f64> {
+    let mut clients: Vec<&T> = clients.iter().collect();
+    at_once_mut(&mut clients, |client| calls(client))
+}
+
+fn at_once_mut<T: Send>(clients: &mut [T], calls: impl Fn(&mut T) -> Vec<f64> + Sync) -> Vec<f64> {
+    std::thread::scope(|scope| {
+        let calls = &calls;
+        let threads: Vec<_> = clients
+            .iter_mut()
+            .map(|client| scope.spawn(move || calls(client)))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    })
 }
 
 /// Microseconds.
@@ -134,6 +186,7 @@ struct Round {
 
 struct Bench {
     client: Client,
+    http2: http2::Caller,
     gate: Gate,
     key: SigningKey,
     party: Identity,
@@ -144,52 +197,78 @@ impl Bench {
     fn round(&self, kind: Kind, requests: usize) -> Round {
         // Proofs and tokens are made before the clock starts.
         let token = self.token(kind);
-        let each = requests / CONNECTIONS;
-        let work: Vec<Vec<Request>> = (0..CONNECTIONS)
-            .map(|_| (0..=each).map(|_| self.request(kind, &token)).collect())
-            .collect();
-        let mut connections: Vec<_> = work
-            .iter()
-            .map(|requests| {
-                let mut connection = self.client.open().unwrap();
-                assert_eq!(
-                    connection.call(&requests[0]).unwrap().status,
-                    200,
-                    "{}",
-                    kind.name()
-                );
-                connection
-            })
-            .collect();
-        let before = self.gate.cpu();
-        let mut times: Vec<f64> = std::thread::scope(|scope| {
-            let threads: Vec<_> = connections
-                .iter_mut()
-                .zip(&work)
-                .map(|(connection, requests)| {
-                    scope.spawn(move || {
+        let each = requests / CONNECTIONS / kind.rarer();
+        let (cpu, mut times) = match kind {
+            Kind::Http2 => {
+                let path = format!("{AUDIENCE}{PATH}");
+                let calls = || self.http2.call(&path, &token, CONNECTIONS, each);
+                drop(self.http2.call(&path, &token, 1, 1));
+                self.timed(calls)
+            }
+            Kind::Connection | Kind::Resumption => {
+                let request = self.request(kind, &token);
+                let resumed = matches!(kind, Kind::Resumption);
+                let clients: Vec<_> = (0..CONNECTIONS)
+                    .map(|_| match resumed {
+                        true => self.client.clone().resuming(),
+                        false => self.client.clone(),
+                    })
+                    .collect();
+                let call = |client: &Client| {
+                    let started = Instant::now();
+                    let answer = client.call(&request).unwrap();
+                    assert_eq!(answer.status, 200, "{}", answer.reason());
+                    started.elapsed().as_secs_f64() * 1e6
+                };
+                for client in &clients {
+                    call(client);
+                }
+                self.timed(|| at_once(&clients, |client| (0..each).map(|_| call(client)).collect()))
+            }
+            Kind::Open
+            | Kind::Jwt
+            | Kind::Unseen
+            | Kind::Opaque
+            | Kind::DpopJwt
+            | Kind::DpopOpaque => {
+                let work: Vec<Vec<Request>> = (0..CONNECTIONS)
+                    .map(|_| (0..=each).map(|_| self.request(kind, &token)).collect())
+                    .collect();
+                let mut connections: Vec<_> = work
+                    .iter()
+                    .map(|requests| {
+                        let mut connection = self.client.open().unwrap();
+                        let answer = connection.call(&requests[0]).unwrap();
+                        assert_eq!(answer.status, 200, "{}", kind.name());
+                        (connection, requests)
+                    })
+                    .collect();
+                self.timed(|| {
+                    at_once_mut(&mut connections, |(connection, requests)| {
                         let call = |request: &Request| {
                             let started = Instant::now();
                             let answer = connection.call(request).unwrap();
                             assert_eq!(answer.status, 200, "{}", answer.reason());
                             started.elapsed().as_secs_f64() * 1e6
                         };
-                        requests[1..].iter().map(call).collect::<Vec<_>>()
+                        requests[1..].iter().map(call).collect()
                     })
                 })
-                .collect();
-            threads
-                .into_iter()
-                .flat_map(|one| one.join().unwrap())
-                .collect()
-        });
-        let cpu = self.gate.cpu().saturating_sub(before);
+            }
+        };
         times.sort_by(f64::total_cmp);
         Round {
             cpu: cpu.as_secs_f64() * 1e6 / times.len() as f64,
             p50: times[times.len() / 2],
             p99: times[times.len() * 99 / 100],
         }
+    }
+
+    /// What the gate spent on it.
+    fn timed(&self, calls: impl FnOnce() -> Vec<f64>) -> (Duration, Vec<f64>) {
+        let before = self.gate.cpu();
+        let times = calls();
+        (self.gate.cpu().saturating_sub(before), times)
     }
 
     fn token(&self, kind: Kind) -> String {
@@ -201,7 +280,11 @@ impl Bench {
         };
         match kind {
             Kind::Open => String::new(),
-            Kind::Jwt => draft.sign(&self.issuer.key("PS256")),
+            Kind::Jwt | Kind::Http2 | Kind::Connection | Kind::Resumption => {
+                draft.sign(&self.issuer.key("PS256"))
+            }
+            // Another one for each request.
+            Kind::Unseen => String::new(),
             Kind::Opaque => self.issuer.opaque(&draft),
             Kind::DpopJwt => dpop().sign(&self.issuer.key("PS256")),
             Kind::DpopOpaque => self.issuer.opaque(&dpop()),
@@ -211,7 +294,10 @@ impl Bench {
     fn request(&self, kind: Kind, token: &str) -> Request {
         match kind {
             Kind::Open => Request::get("/open/1"),
-            Kind::Jwt | Kind::Opaque => Request::get(PATH).token(token),
+            Kind::Jwt | Kind::Http2 | Kind::Opaque | Kind::Connection | Kind::Resumption => {
+                Request::get(PATH).token(token)
+            }
+            Kind::Unseen => Request::get(PATH).token(&self.token(Kind::Jwt)),
             Kind::DpopJwt | Kind::DpopOpaque => {
                 let proof = Proof::new(&self.key, "GET", &format!("{AUDIENCE}{PATH}"), token);
                 Request::get(PATH)
@@ -305,7 +391,9 @@ struct Gate {
 
 impl Gate {
     fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let given = std::env::var_os("PORTCULLIS_BENCHED");
+        let program = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_portcullis").into());
+        let mut child = Command::new(program)
             .args(["run", "--config"])
             .arg(config)
             .stdin(Stdio::null())
