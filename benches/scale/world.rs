@@ -204,7 +204,8 @@ fn write_policies(folder: &Path, number: usize) {
     for policy in 0..number {
         let text = format!(
             "extends = \"fapi2\"\nbinding = [\"mtls\"]\nscopes = [\"accounts\"]\n\
-             clients = [\"tpp-1\", \"tpp-of-{policy}\"]\n"
+             max_lifetime = \"{}m\"\n",
+            policy + 60
         );
         std::fs::write(folder.join(format!("p{policy}.toml")), text).unwrap();
     }
