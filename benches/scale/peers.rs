@@ -216,6 +216,11 @@ async fn idle(world: &World, process: &Process, heads: &Rc<Heads>) -> f64 {
     (process.memory_kib() as f64 - before as f64) / connections as f64
 }
 
+/// nginx, if it is installed.
+pub(crate) fn nginx(world: &World) -> Option<Process> {
+    started(world, &KINDS[0])
+}
+
 fn started(world: &World, kind: &Kind) -> Option<Process> {
     let program = installed(kind.program)?;
     let address = free();

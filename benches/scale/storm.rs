@@ -34,29 +34,57 @@ enum Beside {
     Steady(u32),
 }
 
+const ALL: [Beside; 6] = [
+    Beside::Nothing,
+    Beside::Burning,
+    Beside::Steady(500),
+    Beside::Storm(8),
+    Beside::Storm(64),
+    Beside::Storm(256),
+];
+
 pub(crate) fn storm(world: &World, report: &mut Report) {
     let key = &world.issuers(1, "ES256")[0];
     let token = world.token(0, key);
-    let time = Duration::from_secs(if world.quick { 1 } else { 8 });
+    let time = Duration::from_secs(if world.quick { 1 } else { 6 });
     let mut rows = Vec::new();
-    for (workers, apart) in [(1, true), (2, false)] {
-        keep_apart(apart);
-        let size = Size {
-            workers,
-            ..Size::default()
-        };
-        let gate = Process::gate(&world.write("storm.toml", &size), apart);
-        let all = [
-            Beside::Nothing,
-            Beside::Burning,
-            Beside::Steady(500),
-            Beside::Storm(8),
-            Beside::Storm(64),
-            Beside::Storm(256),
-        ];
-        for beside in all {
-            rows.push(row(world, &gate, &token, workers, beside, time));
+    let with = |workers| Size {
+        workers,
+        ..Size::default()
+    };
+    keep_apart(true);
+    let gate = world.gate(&with(1));
+    for beside in ALL {
+        rows.push(row(
+            world,
+            ("Portcullis, one worker", &gate),
+            &token,
+            beside,
+            time,
+        ));
+    }
+    drop(gate);
+    if let Some(nginx) = crate::peers::nginx(world) {
+        for beside in ALL {
+            rows.push(row(
+                world,
+                ("nginx, one worker", &nginx),
+                &token,
+                beside,
+                time,
+            ));
         }
+    }
+    keep_apart(false);
+    let gate = Process::gate(&world.write("storm.toml", &with(2)), false);
+    for beside in ALL {
+        rows.push(row(
+            world,
+            ("Portcullis, two workers on all cores", &gate),
+            &token,
+            beside,
+            time,
+        ));
     }
     report.table(
         "storm",
@@ -64,16 +92,15 @@ pub(crate) fn storm(world: &World, report: &mut Report) {
             "Latency of {RATE} requests a second over {ESTABLISHED} established connections, us, {} s each",
             time.as_secs()
         ),
-        &["workers", "beside", "new connections a second", "p50", "p99", "p99.9", "most", "CPU of the gate, %"],
+        &["server", "beside", "new connections a second", "p50", "p99", "p99.9", "most", "CPU of the server, %"],
         &rows,
     );
 }
 
 fn row(
     world: &World,
-    gate: &Process,
+    (server, gate): (&str, &Process),
     token: &str,
-    workers: usize,
     beside: Beside,
     time: Duration,
 ) -> Vec<Value> {
@@ -140,7 +167,7 @@ fn row(
     };
     let at = |part| json!(quantile(&times, part).round() as u64);
     vec![
-        json!(workers),
+        json!(server),
         json!(name),
         json!(rate.round() as u64),
         at(0.5),
