@@ -191,6 +191,13 @@ impl Pki {
         self.issue(name, params, KeyKind::Ec, issuer, &sent)
     }
 
+    /// A good client certificate with a key of this kind, in files `<name>.pem` and `<name>-key.pem`.
+    pub(crate) fn client_of(&self, name: &str, kind: KeyKind) -> Identity {
+        let mut params = CertificateParams::default();
+        end_entity(&mut params, name, ExtendedKeyUsagePurpose::ClientAuth);
+        self.issue(name, params, kind, Some(&self.clients), &[])
+    }
+
     /// A certificate with which a proxy in front shows itself to the gate, of an authority of its own.
     pub(crate) fn proxy(&self, name: &str, hosts: &[&str]) -> Identity {
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
