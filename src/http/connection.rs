@@ -8,7 +8,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::{Request, Response, StatusCode, Version};
@@ -17,13 +16,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 use super::Limits;
 use super::body::{AnswerBody, RequestBody};
 use super::io::ClientIo;
 use super::respond::{self, Manner};
-use super::track::{Phase, Track};
+use super::track::Track;
+use super::watch::{GRACE, Left, Watch};
 use super::{interaction, raw};
 use crate::pdp::{InteractionId, UnixTime, interaction_id};
 use crate::refusal::{Reason, Refusal};
@@ -78,8 +78,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much longer than the listener's bound a header section of HTTP/2 may be before the library
 /// answers it itself, without our headers: below that the answer is ours.
 const OWN_431: u32 = 8;
-/// How long a connection that was told to end may take when it is idle.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end. `drained` resolves when the process wants it to end: what is
 /// under way finishes, and nothing follows.
@@ -175,6 +173,9 @@ where
             Ok::<_, Infallible>(answer)
         })
     });
+    let mut drained = std::pin::pin!(drained.fuse());
+    let mut timer = std::pin::pin!(tokio::time::sleep(limits.idle_timeout));
+    let mut watch = Watch::new(&track, limits, drained.as_mut(), timer.as_mut());
     if http2 {
         let connection = http2::Builder::new(Local)
             .timer(TokioTimer::new())
@@ -191,16 +192,19 @@ where
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(100)
             .serve_connection(io, service);
-        let connection = std::pin::pin!(connection);
-        drive(
-            connection,
-            http2::Connection::graceful_shutdown,
-            &track,
-            limits,
-            drained,
-        )
-        .await;
-    } else {
+        // Boxed: beside it, a connection of HTTP/1.1 at rest would keep room for it.
+        let mut connection = Box::pin(connection);
+        let shutdown = http2::Connection::graceful_shutdown;
+        watch.drive(connection.as_mut(), shutdown, false).await;
+        return;
+    }
+    // hyper is on the connection only while there is something for it to do: its two buffers of
+    // 8 KiB are most of what one holds.
+    let mut between = Some((io, service));
+    while let Some((mut io, service)) = between.take() {
+        if !watch.rest(io.inner_mut()).await {
+            return;
+        }
         let connection = http1::Builder::new()
             .auto_date_header(false)
             .half_close(false)
@@ -208,79 +212,30 @@ where
             .max_header_size(limits.header_bytes)
             .serve_connection(io, service)
             .with_upgrades();
-        let connection = std::pin::pin!(connection);
-        drive(
-            connection,
-            http1::UpgradeableConnection::graceful_shutdown,
-            &track,
-            limits,
-            drained,
-        )
-        .await;
-    }
-}
-
-/// Polls a connection to its end beside its one timer. The timer is not touched when a request
-/// comes or goes: when it fires, it looks at what the connection is doing.
-async fn drive<C, E>(
-    mut connection: Pin<&mut C>,
-    graceful_shutdown: fn(Pin<&mut C>),
-    track: &Track,
-    limits: Limits,
-    drained: impl Future<Output = ()>,
-) where
-    C: Future<Output = Result<(), E>>,
-    E: std::error::Error,
-{
-    let mut drained = std::pin::pin!(drained.fuse());
-    let first = limits
-        .header_timeout
-        .min(limits.idle_timeout)
-        .min(limits.body_timeout);
-    let mut timer = std::pin::pin!(tokio::time::sleep(first));
-    let mut ending = false;
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                }
+        let mut connection = Box::new(connection);
+        let shutdown = http1::UpgradeableConnection::graceful_shutdown;
+        let left = watch
+            .drive(Pin::new(&mut *connection), shutdown, true)
+            .await;
+        // `None`: it speaks another protocol.
+        let Some(parts) = connection.into_parts() else {
+            return;
+        };
+        let http1::Parts {
+            mut io,
+            read_buf,
+            service,
+            ..
+        } = parts;
+        match left {
+            Left::Over => {
+                // Neither an error nor a client that has no room changes anything now.
+                drop(timeout(GRACE, io.inner_mut().say_too_slow()).await);
                 return;
             }
-            () = &mut drained => {
-                ending = true;
-                graceful_shutdown(connection.as_mut());
-            }
-            () = timer.as_mut() => {
-                let (since, limit) = match track.phase() {
-                    Phase::Busy => (Instant::now(), first),
-                    Phase::Idle(since) if ending => (since, limits.idle_timeout.min(GRACE)),
-                    Phase::Idle(since) => (since, limits.idle_timeout),
-                    Phase::Head(since) => (since, limits.header_timeout),
-                    Phase::Blocked(since) => (since, limits.body_timeout),
-                };
-                let due = since + limit;
-                if Instant::now() < due {
-                    // Never later than the shortest bound of a phase that may begin meanwhile.
-                    timer.as_mut().reset(due.min(Instant::now() + first));
-                    continue;
-                }
-                match track.phase() {
-                    Phase::Busy => {}
-                    Phase::Blocked(_) => {
-                        tracing::debug!("a client does not read its answer");
-                        return;
-                    }
-                    Phase::Head(_) if track.is_too_slow() => return,
-                    Phase::Head(_) => track.set_too_slow(),
-                    Phase::Idle(_) if ending => return,
-                    Phase::Idle(_) => {
-                        ending = true;
-                        graceful_shutdown(connection.as_mut());
-                    }
-                }
-                timer.as_mut().reset(Instant::now() + GRACE.min(first));
+            Left::AtRest => {
+                io.inner_mut().unread(read_buf);
+                between = Some((io, service));
             }
         }
     }
@@ -301,3 +256,6 @@ fn header_bytes<B>(request: &Request<B>) -> usize {
         .map_or(0, |target| target.as_str().len());
     fields.fold(target, usize::saturating_add)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,14 @@
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 
 use super::track::Track;
@@ -39,6 +41,9 @@ const OWN: [(&[u8], Reason); 3] = [
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
+/// What is read at once while hyper is off the connection: more than most requests of an API.
+const SCRATCH: usize = 4096;
+
 /// Makes the answer that stands in for one of hyper's, and logs it.
 pub(super) type Replace = Box<dyn Fn(Reason) -> Vec<u8> + Send>;
 
@@ -54,6 +59,8 @@ pub(super) struct ClientIo<IO> {
     closed: bool,
     discarded: usize,
     timer: Option<Pin<Box<Sleep>>>,
+    /// What was read and has yet to be given to hyper.
+    unread: Bytes,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> ClientIo<IO> {
@@ -68,7 +75,49 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ClientIo<IO> {
             closed: false,
             discarded: 0,
             timer: None,
+            unread: Bytes::new(),
         }
+    }
+
+    /// Gives bytes back that were read: the next to be read again, by another hyper. Empty lines
+    /// behind a request are not the beginning of one (RFC 9112 s2.2).
+    pub(super) fn unread(&mut self, mut bytes: Bytes) {
+        while let Some(line) = [&b"\r\n"[..], b"\n"]
+            .into_iter()
+            .find(|line| bytes.starts_with(line))
+        {
+            bytes.advance(line.len());
+        }
+        if !bytes.is_empty() {
+            self.track.read();
+            self.unread = bytes;
+        }
+    }
+
+    /// Waits for bytes without a buffer that lasts; they are the next to be read. `false` at the end
+    /// of the stream.
+    pub(super) async fn readable(&mut self) -> io::Result<bool> {
+        if self.unread.is_empty() {
+            self.unread = std::future::poll_fn(|cx| {
+                // On the stack, and only while this is polled.
+                let mut scratch = [const { MaybeUninit::uninit() }; SCRATCH];
+                let mut buffer = ReadBuf::uninit(&mut scratch);
+                ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer))?;
+                Poll::Ready(io::Result::Ok(Bytes::copy_from_slice(buffer.filled())))
+            })
+            .await?;
+        }
+        Ok(!self.unread.is_empty())
+    }
+
+    /// Says so to a client that was too slow, where hyper gave up on it without closing the
+    /// connection. Not where the rest of a body that was answered early may be what came slowly:
+    /// that request has its answer.
+    pub(super) async fn say_too_slow(&mut self) -> io::Result<()> {
+        if self.track.is_too_slow() && !self.said_too_slow && !self.track.is_lingering() {
+            self.shutdown().await?;
+        }
+        Ok(())
     }
 
     /// The reason of an answer of hyper's own, if these bytes are one.
@@ -145,6 +194,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<IO> {
             // The end, as far as hyper is concerned.
             return Poll::Ready(Ok(()));
         }
+        if !self.unread.is_empty() {
+            let some = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(some));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         if buffer.filled().len() > before {
@@ -201,6 +255,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.track.set_closing();
         if self.track.is_too_slow() && !self.said_too_slow {
             self.said_too_slow = true;
             self.say(Reason::RequestTooSlow);

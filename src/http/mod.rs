@@ -48,3 +48,4 @@ mod io;
 mod raw;
 pub mod respond;
 mod track;
+mod watch;

@@ -28,6 +28,8 @@ pub(super) struct Track {
     linger: AtomicBool,
     /// The connection speaks another protocol from here on.
     upgraded: AtomicBool,
+    /// Our direction is being closed.
+    closing: AtomicBool,
     http2: bool,
 }
 
@@ -56,6 +58,7 @@ impl Track {
             too_slow: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             http2,
         })
     }
@@ -129,6 +132,25 @@ impl Track {
             && self.serving.load(Ordering::Relaxed) == 0
             && self.flushed.load(Ordering::Relaxed)
             && !self.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// Whether hyper may be taken off the connection: nothing of a request or an answer is under
+    /// way, and nothing that ends the connection has begun. What hyper has then is at most the
+    /// beginning of the next request.
+    ///
+    /// Of a request that was answered before its body was read whole, hyper may have any part yet;
+    /// such a connection lingers at its end, and does not rest.
+    pub(super) fn may_rest(&self) -> bool {
+        self.between_answers()
+            && !self.in_head.load(Ordering::Relaxed)
+            && self.blocked.load(Ordering::Relaxed) == 0
+            && !self.is_lingering()
+            && !self.is_too_slow()
+            && !self.closing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_closing(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn set_too_slow(&self) {
