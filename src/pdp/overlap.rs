@@ -1,11 +1,14 @@
 //! Routes beside each other: which could tie, and which hide another's methods.
 
+mod near;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
 
+use self::near::Near;
 use super::pattern::Pattern;
 use super::policy::{MethodSet, Route};
 use super::tree::Leaf;
@@ -50,8 +53,9 @@ pub struct Hidden {
 /// Pairs of patterns of which one hides methods of the other.
 pub(super) fn hidden(leaves: &[&Leaf]) -> Vec<Hidden> {
     let mut found = Vec::new();
+    let near = Near::of(leaves);
     for chosen in leaves {
-        for hidden in leaves {
+        for (_, hidden) in near.to(&chosen.pattern) {
             let fold = chosen.ignores_case() || hidden.ignores_case();
             if chosen.pattern.precedence(&hidden.pattern, fold) != Some(Ordering::Greater) {
                 continue;
@@ -91,6 +95,7 @@ pub(super) fn allow<'r>(routes: impl IntoIterator<Item = &'r Arc<Route>>) -> Vec
 /// Every pair of routes that could tie.
 pub(super) fn conflicts(leaves: &[&Leaf]) -> Vec<RouteConflict> {
     let mut found = Vec::new();
+    let near = Near::of(leaves);
     for (at, leaf) in leaves.iter().enumerate() {
         for (nth, first) in leaf.routes.iter().enumerate() {
             for second in leaf.routes.iter().skip(nth.saturating_add(1)) {
@@ -100,7 +105,7 @@ pub(super) fn conflicts(leaves: &[&Leaf]) -> Vec<RouteConflict> {
                 }
             }
         }
-        for other in leaves.iter().skip(at.saturating_add(1)) {
+        for (_, other) in near.to(&leaf.pattern).filter(|(index, _)| *index > at) {
             let tie = (leaf.ignores_case() || other.ignores_case())
                 && leaf.pattern.precedence(&other.pattern, true) == Some(Ordering::Equal);
             if let (true, Some(first), Some(second)) =
