@@ -12,7 +12,7 @@ use crate::pdp::policy::{Access, Policy, Route, Snapshot};
 use crate::pdp::route::{Routed, route};
 use crate::pdp::time::UnixTime;
 use crate::pdp::{Inbound, InteractionId, Trail};
-use crate::refusal::{Class, Reason, Refusal};
+use crate::refusal::{Reason, Refusal};
 
 mod credential;
 mod rights;
@@ -154,25 +154,4 @@ struct Case<'c> {
     routed: &'c Routed<()>,
     policy: &'c Policy,
     judged: UnixTime,
-}
-
-impl Judgement {
-    /// Whether a request so judged reaches the API; `None` where that cannot be told.
-    #[must_use]
-    pub const fn reaches(&self) -> Option<bool> {
-        match self {
-            Self::Passes | Self::Observed(_) => Some(true),
-            Self::Refused(_) => Some(false),
-            Self::Unknown(_) => None,
-        }
-    }
-
-    /// Whether it is refused since something did not answer, which is nobody's rule.
-    #[must_use]
-    pub fn undecided(&self) -> bool {
-        match self {
-            Self::Refused(reason) => reason.spec().class == Class::Undecided,
-            Self::Passes | Self::Observed(_) | Self::Unknown(_) => false,
-        }
-    }
 }

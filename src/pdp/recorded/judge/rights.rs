@@ -45,7 +45,7 @@ impl Case<'_> {
     /// As a request with this token would be judged.
     pub(super) fn permitted(&self, token: &RecordedToken, scheme: Scheme) -> Result<(), Stop> {
         let proof = self.recorded.facts.proof.as_ref();
-        let key = proof.filter(|proof| scheme == Scheme::Dpop && proof.verified);
+        let key = proof.filter(|proof| proof.verified);
         let key = key.and_then(|proof| KeyThumbprint::parse(&proof.jkt));
         let evidence = Evidence {
             token: &token.token,
