@@ -29,6 +29,8 @@ mod recorded;
 mod replayed;
 #[path = "decisions/second.rs"]
 mod second;
+#[path = "decisions/what_if.rs"]
+mod what_if;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

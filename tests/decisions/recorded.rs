@@ -229,7 +229,7 @@ fn a_claim_that_was_not_recorded_is_not_guessed() {
 }
 
 /// The same record, as if the signature of the proof had not been found good.
-fn unproven(recorded: &Recorded, reason: Option<Reason>) -> Recorded {
+pub(crate) fn unproven(recorded: &Recorded, reason: Option<Reason>) -> Recorded {
     let mut facts = serde_json::to_value(&recorded.facts).expect("facts can be written");
     facts["proof"]["verified"] = false.into();
     Recorded {

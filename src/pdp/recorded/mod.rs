@@ -12,6 +12,7 @@ mod claims;
 mod facts;
 mod head;
 mod judge;
+mod peer;
 
 pub use claims::ClaimFacts;
 pub use facts::{

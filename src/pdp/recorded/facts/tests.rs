@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::pdp::head::tests::head;
+use crate::pdp::recorded::peer;
 
 /// What holds `tok` looks like a token.
 struct Rules;
@@ -57,4 +58,34 @@ fn so_many_headers_of_so_many_letters() {
     let found = facts("/a", &many);
     assert_eq!(found["headers"].as_array().unwrap().len(), NAMES);
     assert_eq!(found["more"], 2, "one, and the host");
+}
+
+/// A quarter of the letters: no letter has more than four bytes.
+#[test]
+fn a_long_name_of_a_certificate_is_cut_and_says_so() {
+    for (letters, left) in [
+        (DN_LETTERS, DN_LETTERS),
+        (DN_LETTERS + 1, 256),
+        (DN_LETTERS * 3, 256),
+    ] {
+        let came: PeerFacts = serde_json::from_value(json!({
+            "remote": "192.0.2.1:50000",
+            "listener": "bank",
+            "certificate": {
+                "thumbprint": "A".repeat(43),
+                "subject": "s".repeat(letters),
+                "issuer": "CN=TPP CA",
+                "serial": "0a1b",
+                "roles": ["PSP_AI"],
+                "not_before": 1,
+                "not_after": 2,
+            },
+        }))
+        .unwrap();
+        let found = PeerFacts::of(&peer::stand_in(&came).unwrap(), None);
+        assert_eq!(found == came, letters <= DN_LETTERS);
+        let found = found.certificate.unwrap();
+        assert_eq!(found.subject.len(), left, "of {letters}");
+        assert_eq!(found.cut, letters > DN_LETTERS);
+    }
 }
