@@ -14,8 +14,8 @@ pub(super) struct Near<'l> {
 
 #[derive(Default)]
 struct Node {
-    literals: BTreeMap<String, Node>,
-    parameter: Option<Box<Node>>,
+    literals: BTreeMap<String, Self>,
+    parameter: Option<Box<Self>>,
     /// Those that have no further segment: places among the leaves.
     here: Vec<usize>,
 }
