@@ -17,6 +17,7 @@ use super::drain::Drain;
 use super::log::FailureLog;
 use super::permits::{Live, Nameless, Permit, Serving, Shared};
 use super::proxy_protocol::{self, Header};
+use super::turns::Turns;
 use crate::refusal::CloseReason;
 use crate::tls::{Ends, Failed, Secured, greet};
 
@@ -95,13 +96,18 @@ pub async fn accept_loop<S, F>(
         drain,
         serve,
         log: FailureLog::default(),
+        turns: Rc::default(),
     });
     loop {
         tokio::select! {
             biased;
             () = worker.drain.wait() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) => worker.take(stream, remote),
+                Ok((stream, remote)) => {
+                    worker.take(stream, remote);
+                    // One a turn: the others wait as well in the kernel's queue as in ours.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => back_off(&error).await,
             },
         }
@@ -136,6 +142,7 @@ struct Worker<S> {
     drain: Drain,
     serve: S,
     log: FailureLog,
+    turns: Rc<Turns>,
 }
 
 impl<S, F> Worker<S>
@@ -156,7 +163,8 @@ where
         tokio::task::spawn_local(async move {
             let remote = Cell::new(remote);
             // Boxed, so that its room is free again while the connection is served.
-            match Box::pin(worker.secure(stream, &remote, &serving, nameless)).await {
+            let secure = Box::pin(worker.secure(stream, &remote, &serving, nameless));
+            match worker.turns.pace(secure).await {
                 Ok((secured, live, permit)) => {
                     let listener = Some(&live.settings.name);
                     worker

@@ -11,6 +11,7 @@ mod permits;
 pub mod proxy_protocol;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use accept::{accept_loop, bind};
 pub use drain::{Drain, Open};
