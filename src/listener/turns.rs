@@ -19,7 +19,7 @@ const STEPS: usize = 2;
 /// The turns of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Steps made since the turn began.
+    /// Steps made since the turn began; a turn without anybody who waits does not end.
     made: Cell<usize>,
     waiting: RefCell<VecDeque<Waiting>>,
     /// Whether a task begins new turns.
@@ -59,7 +59,6 @@ impl Turns {
     }
 
     fn may_step(self: &Rc<Self>, place: &Rc<Cell<Place>>, context: &Context<'_>) -> bool {
-        self.turn();
         match place.get() {
             Place::Next => {
                 place.set(Place::Out);
@@ -71,6 +70,7 @@ impl Turns {
                 true
             }
             Place::Out => {
+                self.turn();
                 place.set(Place::Queued);
                 self.waiting.borrow_mut().push_back(Waiting {
                     place: Rc::clone(place),
@@ -81,7 +81,7 @@ impl Turns {
         }
     }
 
-    /// Begins a new turn whenever all else that was ready has run, for as long as there are steps.
+    /// Begins a new turn whenever all else that was ready has run, for as long as somebody waits.
     fn turn(self: &Rc<Self>) {
         if self.turning.replace(true) {
             return;
@@ -91,17 +91,16 @@ impl Turns {
             loop {
                 // Wakes after the system was asked for what has come.
                 tokio::task::yield_now().await;
-                let made = turns.made.replace(0);
                 let mut waiting = turns.waiting.borrow_mut();
-                if made == 0 && waiting.is_empty() {
-                    turns.turning.set(false);
-                    return;
-                }
                 let next = waiting.len().min(STEPS);
                 turns.made.set(next);
                 for Waiting { place, waker } in waiting.drain(..next) {
                     place.set(Place::Next);
                     waker.wake();
+                }
+                if waiting.is_empty() {
+                    turns.turning.set(false);
+                    return;
                 }
             }
         });
