@@ -24,8 +24,8 @@ mod lab;
 #[path = "proxy/http2.rs"]
 mod http2;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 use lab::authserver::AuthServer;
 use lab::client::{Client, Request};
 use lab::jose::{Proof, SigningKey, thumbprint};
+use lab::legacy;
 use lab::pki::{Identity, KeyKind, Pki, Shape};
 
 const AUDIENCE: &str = "https://api.bank.test";
@@ -51,7 +52,11 @@ fn main() {
     let issuer = AuthServer::start(&pki, AUDIENCE);
     let party = pki.client("client", Shape::Good);
     let config = folder.path().join("portcullis.toml");
-    std::fs::write(&config, configuration(&issuer, api())).unwrap();
+    std::fs::write(
+        &config,
+        configuration(&issuer, legacy::with_one_answer(&"x".repeat(1024))),
+    )
+    .unwrap();
     let gate = Gate::start(&config);
     let bench = Bench {
         client: Client::new(gate.address, "api.bank.test", pki.server_ca()).with(&party),
@@ -354,33 +359,6 @@ open = true
 "#,
         issuer = issuer.issuer
     )
-}
-
-/// An API that answers 1 KiB to whatever has no body, as quickly as a thread can.
-fn api() -> SocketAddr {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    let body = "x".repeat(1024);
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1024\r\n\r\n{body}");
-    std::thread::spawn(move || {
-        for mut stream in socket.incoming().flatten() {
-            let answer = answer.clone();
-            std::thread::spawn(move || {
-                stream.set_nodelay(true).unwrap();
-                let (mut buffer, mut held) = ([0; 16 * 1024], 0);
-                while let Ok(read @ 1..) = stream.read(&mut buffer[held..]) {
-                    held += read;
-                    if buffer[..held].ends_with(b"\r\n\r\n") {
-                        held = 0;
-                        if stream.write_all(answer.as_bytes()).is_err() {
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    address
 }
 
 /// The program, ended with the bench.

@@ -19,8 +19,8 @@
 mod lab;
 
 use std::alloc::System;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use lab::client::{Client, Request};
 use lab::h2::Http2;
+use lab::legacy;
 use lab::pki::{KeyKind, Pki, Shape};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     pki.server("server", &["api.bank.test"], KeyKind::Ec);
     let party = pki.client("client", Shape::Good);
     let config = folder.path().join("portcullis.toml");
-    std::fs::write(&config, configuration(api())).unwrap();
+    std::fs::write(&config, configuration(legacy::with_one_answer("{}"))).unwrap();
     let mut gate = Gate::start(&config);
     let client = Client::new(gate.address, "api.bank.test", pki.server_ca()).with(&party);
     let request = Request::get("/open/1");
@@ -114,30 +115,6 @@ upstream = "core"
 open = true
 "#
     )
-}
-
-/// An API that has one answer.
-fn api() -> SocketAddr {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut stream in socket.incoming().flatten() {
-            std::thread::spawn(move || {
-                let (mut buffer, mut held) = ([0; 16 * 1024], 0);
-                while let Ok(read @ 1..) = stream.read(&mut buffer[held..]) {
-                    held += read;
-                    if buffer[..held].ends_with(b"\r\n\r\n") {
-                        held = 0;
-                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-                        if stream.write_all(answer).is_err() {
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    address
 }
 
 /// The program, ended with the test.

@@ -13,10 +13,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-/// Steps of handshakes that a thread makes a turn.
+/// Steps of handshakes that are made a turn.
 const STEPS: usize = 2;
 
-/// The turns of one thread.
+/// The turns of one accept loop: of a thread, where it has one address.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// Steps made since the turn began; a turn without anybody who waits does not end.

@@ -16,7 +16,7 @@ pub(super) use claims::Claims;
 pub use claims::JTI_BYTES;
 pub use header::ProofHeader;
 
-use self::header::{Unkeyed, forbidden, permitted};
+use self::header::Begun;
 use super::{KeyThumbprint, NonceKeys, Target, sha256};
 use crate::pdp::json;
 use crate::pdp::jwt::{base64url, parts};
@@ -154,27 +154,14 @@ impl Proof {
             parts(text).ok_or_else(|| malformed("the proof has not exactly three parts"))?;
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let signed = value.get(..signed).ok_or(Reason::Internal)?.into();
-        let known = known.filter(|known| known.is(header));
-        let unkeyed = match known {
-            // Another policy may want other algorithms.
-            Some(known) => {
-                permitted(Some(known.algorithm), algorithms).ok_or_else(forbidden)?;
-                None
-            }
-            None => Some(Unkeyed::read(header, algorithms)?),
-        };
+        let header = Begun::read(header, algorithms, known)?;
         let claims = Claims::read(&object("payload", payload)?)?;
         let signature =
             base64url(signature).ok_or_else(|| malformed("the signature is not base64url"))?;
-        let header = match (known, unkeyed) {
-            (_, Some(unkeyed)) => Arc::new(unkeyed.keyed()?),
-            (Some(known), None) => Arc::clone(known),
-            (None, None) => return Err(Reason::Internal.into()),
-        };
         Ok(Self {
             signed,
             signature,
-            header,
+            header: header.whole()?,
             claims,
         })
     }

@@ -130,9 +130,7 @@ impl Target<'_> {
         }
         Ok(())
     }
-}
 
-impl Target<'_> {
     /// Whether this is the target in the one spelling of which nothing need be normalised: an origin
     /// as it is normal, then the path that was sent, of unreserved characters and no segment with a
     /// dot. What is not may still name it.

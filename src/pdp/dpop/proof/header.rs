@@ -4,6 +4,7 @@
 //! keeping: what it says depends on its bytes alone.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -35,26 +36,31 @@ impl fmt::Debug for ProofHeader {
     }
 }
 
-impl ProofHeader {
-    /// Whether this is the header in these very bytes.
-    pub(super) fn is(&self, text: &str) -> bool {
-        *self.text == *text
-    }
+/// A header whose algorithm may be used, its key not looked at yet unless it was before.
+pub(super) enum Begun<'a> {
+    Known(Arc<ProofHeader>),
+    New {
+        text: &'a str,
+        members: Map<String, Value>,
+        algorithm: Algorithm,
+    },
 }
 
-/// A header whose key was not looked at yet.
-pub(super) struct Unkeyed<'a> {
-    text: &'a str,
-    members: Map<String, Value>,
-    pub(super) algorithm: Algorithm,
-}
-
-impl<'a> Unkeyed<'a> {
-    /// Reads `typ` and `alg`, and sees that there is nothing that would change how the rest is read.
-    pub(super) fn read(text: &'a str, algorithms: &[Algorithm]) -> Result<Self, Refusal> {
+impl<'a> Begun<'a> {
+    /// Reads `typ` and `alg`, and sees that there is nothing that would change how the rest is read;
+    /// of one that is `known` by its very bytes, that another policy has no other algorithms.
+    pub(super) fn read(
+        text: &'a str,
+        algorithms: &[Algorithm],
+        known: Option<&Arc<ProofHeader>>,
+    ) -> Result<Self, Refusal> {
+        if let Some(known) = known.filter(|known| *known.text == *text) {
+            permitted(Some(known.algorithm), algorithms)?;
+            return Ok(Self::Known(Arc::clone(known)));
+        }
         let members = object("header", text)?;
         let algorithm = algorithm_of(&members, algorithms)?;
-        Ok(Self {
+        Ok(Self::New {
             text,
             members,
             algorithm,
@@ -62,19 +68,26 @@ impl<'a> Unkeyed<'a> {
     }
 
     /// Reads the key.
-    pub(super) fn keyed(mut self) -> Result<ProofHeader, Refusal> {
-        let jwk = self
-            .members
+    pub(super) fn whole(self) -> Result<Arc<ProofHeader>, Refusal> {
+        let (text, mut members, algorithm) = match self {
+            Self::Known(known) => return Ok(known),
+            Self::New {
+                text,
+                members,
+                algorithm,
+            } => (text, members, algorithm),
+        };
+        let jwk = members
             .remove("jwk")
             .ok_or_else(|| malformed("the header has no jwk"))?;
-        let (key, thumbprint) = key_of(jwk, self.algorithm)
+        let (key, thumbprint) = key_of(jwk, algorithm)
             .map_err(|why| Refusal::because(Reason::ProofKeyInvalid, format!("jwk: {why}")))?;
-        Ok(ProofHeader {
-            text: self.text.into(),
-            algorithm: self.algorithm,
+        Ok(Arc::new(ProofHeader {
+            text: text.into(),
+            algorithm,
             key,
             thumbprint,
-        })
+        }))
     }
 }
 
@@ -94,9 +107,7 @@ fn algorithm_of(
         return Err(malformed(format!("the header has {name}")));
     }
     match header.get("alg") {
-        Some(Value::String(name)) => {
-            permitted(Algorithm::named(name), algorithms).ok_or_else(forbidden)
-        }
+        Some(Value::String(name)) => permitted(Algorithm::named(name), algorithms),
         Some(_) => Err(malformed("alg is not a string")),
         None => Err(malformed("the header has no alg")),
     }
@@ -104,18 +115,15 @@ fn algorithm_of(
 
 /// An algorithm that proofs may be signed with. RS256 is none, should it stand among them
 /// (FAPI 2.0 Security Profile s5.4.1).
-pub(super) fn permitted(
-    algorithm: Option<Algorithm>,
-    algorithms: &[Algorithm],
-) -> Option<Algorithm> {
-    algorithm.filter(|one| *one != Algorithm::Rs256 && algorithms.contains(one))
-}
-
-pub(super) fn forbidden() -> Refusal {
-    Refusal::because(
-        Reason::ProofAlgorithmForbidden,
-        "alg is not among those for proofs",
-    )
+fn permitted(algorithm: Option<Algorithm>, algorithms: &[Algorithm]) -> Result<Algorithm, Refusal> {
+    algorithm
+        .filter(|one| *one != Algorithm::Rs256 && algorithms.contains(one))
+        .ok_or_else(|| {
+            Refusal::because(
+                Reason::ProofAlgorithmForbidden,
+                "alg is not among those for proofs",
+            )
+        })
 }
 
 /// The key of a proof, by the rules for keys of an issuer, and its thumbprint.
