@@ -134,16 +134,13 @@ impl Track {
             && !self.upgraded.load(Ordering::Relaxed)
     }
 
-    /// Whether hyper may be taken off the connection: nothing of a request or an answer is under
-    /// way, and nothing that ends the connection has begun. What hyper has then is at most the
-    /// beginning of the next request.
+    /// Whether hyper may be taken off a connection that is [`Phase::Idle`]: nothing of an answer is
+    /// left in it, and nothing that ends the connection has begun.
     ///
     /// Of a request that was answered before its body was read whole, hyper may have any part yet;
     /// such a connection lingers at its end, and does not rest.
     pub(super) fn may_rest(&self) -> bool {
         self.between_answers()
-            && !self.in_head.load(Ordering::Relaxed)
-            && self.blocked.load(Ordering::Relaxed) == 0
             && !self.is_lingering()
             && !self.is_too_slow()
             && !self.closing.load(Ordering::Relaxed)

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ struct Observed {
     inner: DuplexStream,
     asked: Arc<AtomicUsize>,
     broken: Arc<AtomicUsize>,
+    /// Whether closing our direction finds no room.
+    stuck: Arc<AtomicBool>,
 }
 
 impl AsyncRead for Observed {
@@ -56,6 +58,9 @@ impl AsyncWrite for Observed {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stuck.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -65,6 +70,7 @@ struct Bench {
     client: DuplexStream,
     asked: Arc<AtomicUsize>,
     broken: Arc<AtomicUsize>,
+    stuck: Arc<AtomicBool>,
     drain: Option<oneshot::Sender<()>>,
     /// What the service was called with.
     targets: Rc<RefCell<Vec<String>>>,
@@ -104,10 +110,12 @@ fn start() -> Bench {
 fn start_with(limits: Limits) -> Bench {
     let (client, inner) = tokio::io::duplex(64 * 1024);
     let (asked, broken) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let stuck = Arc::new(AtomicBool::new(false));
     let io = Observed {
         inner,
         asked: Arc::clone(&asked),
         broken: Arc::clone(&broken),
+        stuck: Arc::clone(&stuck),
     };
     let raw = Arc::new(Mutex::new(Vec::new()));
     let to = Arc::clone(&raw);
@@ -182,6 +190,7 @@ fn start_with(limits: Limits) -> Bench {
         client,
         asked,
         broken,
+        stuck,
         drain: Some(drain),
         targets,
         upload,
@@ -438,6 +447,22 @@ fn a_connection_that_is_to_close_closes_and_does_not_rest() {
             assert_eq!(bench.get("/a").await, format!("{} /a 0", number + 1));
             bench.settle().await;
         }
+    });
+}
+
+#[test]
+fn nothing_follows_a_close_that_takes_its_time() {
+    on_paused_clock(async {
+        let mut bench = start();
+        bench.stuck.store(true, Ordering::Relaxed);
+        bench
+            .send("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await;
+        assert_eq!(bench.answer().await.1, "1 /a 0");
+        sleep(REST * 3).await;
+        bench.send("GET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        sleep(REST * 3).await;
+        assert_eq!(*bench.targets.borrow(), ["/a"]);
     });
 }
 
