@@ -25,6 +25,9 @@ use crate::tls::{Ends, Failed, Secured, greet};
 const BACKLOG: i32 = 4096;
 /// Pause where the process or the system has no more descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
+/// Connections that are accepted until others have their turn: one at a time costs a wake-up for each, all that
+/// wait would all be handshakes before a request is looked at.
+const AT_ONCE: usize = 8;
 /// Connections that are still taken from the kernel's queue once draining began.
 const LAST_ACCEPTS: usize = BACKLOG as usize;
 
@@ -98,6 +101,7 @@ pub async fn accept_loop<S, F>(
         log: FailureLog::default(),
         turns: Rc::default(),
     });
+    let mut accepted_at_once = 0;
     loop {
         tokio::select! {
             biased;
@@ -105,8 +109,12 @@ pub async fn accept_loop<S, F>(
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
                     worker.take(stream, remote);
-                    // One a turn: the others wait as well in the kernel's queue as in ours.
-                    tokio::task::yield_now().await;
+                    accepted_at_once += 1;
+                    if accepted_at_once == AT_ONCE {
+                        accepted_at_once = 0;
+                        // The others wait as well in the kernel's queue as in ours.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(error) => back_off(&error).await,
             },

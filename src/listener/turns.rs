@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// Steps of handshakes that are made a turn.
-const STEPS: usize = 2;
+const STEPS: usize = 4;
 
 /// The turns of one accept loop: of a thread, where it has one address.
 #[derive(Debug, Default)]
