@@ -8,6 +8,9 @@
 //! cargo bench --bench scale -- --json FILE           the figures, too
 //! ```
 //!
+//! With `PORTCULLIS_BENCHED` it is the program of that path that is measured, and not the one that cargo
+//! builds beside the bench with the features that the tests ask for.
+//!
 //! CPU is the time that the threads of the server were on a processor (`schedstat`) by requests. Where
 //! there are two cores and more, the server has the first for itself and the load has the others,
 //! unless a section says otherwise. Everything is on loopback and ends by itself.

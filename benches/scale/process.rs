@@ -44,9 +44,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the gate; `apart`: on a core of its own.
+    /// Starts the gate; `apart`: on a core of its own. The program is that of the path in `PORTCULLIS_BENCHED`,
+    /// else the one that cargo built beside the bench.
     pub(crate) fn gate(config: &Path, apart: bool) -> Self {
-        let mut command = command(env!("CARGO_BIN_EXE_portcullis"), apart);
+        let given = std::env::var("PORTCULLIS_BENCHED");
+        let program = given.as_deref().unwrap_or(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = command(program, apart);
         command.args(["run", "--config"]).arg(config);
         let began = Instant::now();
         let mut child = command
