@@ -480,19 +480,20 @@ async fn send(
         scheme: "https",
         introduction: Rc::clone(&connection.introduction),
         now: clock::now(),
+        due: (started + left).into(),
         body_timeout,
         on_upgrade: upgrade,
         drain,
     };
     // Pinned where it is made: it is large, and would be moved on the way otherwise.
     let forwarding = std::pin::pin!(upstream::forward(&connection.pool, *permit, facts));
-    let sent = tokio::time::timeout(left, forwarding).await;
+    let sent = forwarding.await;
     record.stages.upstream = started.elapsed();
     // What went wrong may be the client's body and not the upstream: never one for the other.
     match sent {
         // A browser would send the user's password on (FAPI 2.0 Security Profile s5.3.2.2-10;
         // JAR-14).
-        Ok(Ok(forwarded))
+        Ok(forwarded)
             if endpoint.is_some()
                 && forwarded.response.status() == StatusCode::TEMPORARY_REDIRECT =>
         {
@@ -501,21 +502,17 @@ async fn send(
             record.attempts = forwarded.attempts;
             Err(Refusal::because(Reason::UpstreamProtocol, why))
         }
-        Ok(Ok(mut forwarded)) => {
+        Ok(mut forwarded) => {
             if endpoint == Some(Endpoint::Authorize) {
                 respond::without_cors(forwarded.response.headers_mut());
             }
             Ok(forwarded)
         }
-        Ok(Err(failed)) => {
+        Err(failed) => {
             record.server = failed.server;
             record.attempts = failed.attempts;
             Err(failure.cause().map_or(failed.refusal, Refusal::new))
         }
-        Err(_elapsed) => Err(failure.cause().map_or_else(
-            || Refusal::because(Reason::UpstreamTimeout, "request_timeout is over"),
-            Refusal::new,
-        )),
     }
 }
 

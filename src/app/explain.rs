@@ -284,7 +284,7 @@ impl Upstream {
         };
         let host = rules.host().or(host).cloned();
         let host = host.unwrap_or_else(|| HeaderValue::from_static(""));
-        identify(&mut fields, &received, host, &parts.identity);
+        identify(&mut fields, &received, &host, &parts.identity);
         let mut headers: Vec<String> = fields
             .iter()
             .map(|(name, value)| {

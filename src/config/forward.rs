@@ -11,7 +11,7 @@ use super::raw;
 use crate::pdp::policy::{Fact, ForwardRules};
 
 /// Headers that are framing, or that we set ourselves: no fact can stand in them.
-const OURS: [&str; 20] = [
+const OURS: [&str; 21] = [
     "accept-encoding",
     "authorization",
     "connection",
@@ -29,6 +29,7 @@ const OURS: [&str; 20] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "via",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",

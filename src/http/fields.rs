@@ -10,7 +10,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub use forwarded::{Introduction, Received, identify, routed_by_us};
+pub use forwarded::{Introduction, Received, each_of_ours, identify, routed_by_us};
 pub use response::{response_fields, response_trailers};
 
 use std::sync::LazyLock;
@@ -235,14 +235,16 @@ impl FieldRules {
     }
 }
 
-/// The fields of a client's request that go on, in their order; nothing of ours is among them yet.
+/// Hands on each field of a client's request that goes on, in their order; nothing of ours is among
+/// them yet.
 ///
 /// Cookie crumbs become one line (RFC 9113 s8.2.3). `TE: trailers` and the names of allowed
 /// trailers stay, as hop-by-hop fields of the next hop.
-#[must_use]
-pub fn request_fields(from: &HeaderMap, rules: &FieldRules) -> HeaderMap {
-    // Room for what is added: host, id, Via, four of forwarding, framing, and a few of identity.
-    let mut to = HeaderMap::with_capacity(from.len().saturating_add(16));
+pub fn each_field(
+    from: &HeaderMap,
+    rules: &FieldRules,
+    mut to: impl FnMut(&HeaderName, &HeaderValue),
+) {
     let nominated = Nominated::of(from, &rules.judged);
     let mut cookies = 0_usize;
     for (name, value) in from {
@@ -251,24 +253,44 @@ pub fn request_fields(from: &HeaderMap, rules: &FieldRules) -> HeaderMap {
         }
         if name == header::COOKIE {
             cookies = cookies.saturating_add(1);
+            if let Some(joined) = joined_cookies(from) {
+                // In the place of the first.
+                if cookies == 1 {
+                    to(name, &joined);
+                }
+                continue;
+            }
         }
-        to.append(name, value.clone());
+        to(name, value);
     }
-    if cookies > 1 {
-        join_cookies(&mut to);
-    }
-    let trailers = from
+    let trailers_wanted = from
         .get_all(header::TE)
         .iter()
         .flat_map(elements)
         .any(|element| element.eq_ignore_ascii_case("trailers"));
-    if trailers {
-        to.insert(header::TE, HeaderValue::from_static("trailers"));
+    if trailers_wanted {
+        to(&header::TE, &HeaderValue::from_static("trailers"));
     }
-    if let Some(names) = trailer_names(from, |name| request_trailer(name, rules)) {
-        to.insert(header::TRAILER, names);
+    if let Some(names) = trailers(from, rules) {
+        to(&header::TRAILER, &names);
     }
+}
+
+/// The fields of a client's request that go on: see [`each_field`].
+#[must_use]
+pub fn request_fields(from: &HeaderMap, rules: &FieldRules) -> HeaderMap {
+    // Room for what is added: host, id, Via, four of forwarding, framing, and a few of identity.
+    let mut to = HeaderMap::with_capacity(from.len().saturating_add(16));
+    each_field(from, rules, |name, value| {
+        to.append(name, value.clone());
+    });
     to
+}
+
+/// `Trailer` of a client's request, with those of its names that go on; `None` where none does.
+#[must_use]
+pub fn trailers(from: &HeaderMap, rules: &FieldRules) -> Option<HeaderValue> {
+    trailer_names(from, |name| request_trailer(name, rules))
 }
 
 /// The fields of a request's trailer section that go on (HTTP-18).
@@ -350,18 +372,19 @@ fn trailer_names(from: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Option
         .filter(|names| !names.is_empty())
 }
 
-fn join_cookies(fields: &mut HeaderMap) {
+/// The lines of `Cookie` as one, where there are several.
+fn joined_cookies(fields: &HeaderMap) -> Option<HeaderValue> {
+    let crumbs = fields.get_all(header::COOKIE);
+    crumbs.iter().nth(1)?;
     let mut joined = Vec::new();
-    for crumb in fields.get_all(header::COOKIE) {
+    for crumb in crumbs {
         if !joined.is_empty() {
             joined.extend_from_slice(b"; ");
         }
         joined.extend_from_slice(crumb.as_bytes());
     }
     // Values with `; ` between them are a value; should that ever fail, the lines stay as they are.
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
-        fields.insert(header::COOKIE, value);
-    }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).ok()
 }
 
 /// The elements of a comma-separated line; none of one that is not ASCII.

@@ -12,7 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::local::{Connection, Local};
+use super::BoxError;
+use super::http1::{Line, Rest};
+use super::local::Local;
 use super::multiplex::Stream;
 use super::shared::{ServerState, Shared};
 use super::upload::Source;
@@ -24,28 +26,30 @@ use crate::refusal::Reason;
 /// It waits for the upstream no longer than its limit between two pieces; while the client does not
 /// ask, no time counts. Dropped before its end, it cuts the exchange with the upstream.
 pub struct UpstreamBody {
-    inner: Option<Incoming>,
-    lease: Lease,
+    inner: Inner,
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    origin: Option<(Arc<Shared>, Arc<ServerState>)>,
 }
 
-/// What the answer came on.
-pub(super) enum Lease {
-    /// Nothing is left to give back.
+/// What the answer comes on.
+pub(super) enum Inner {
+    /// Nothing is to come.
     None,
     /// HTTP/1.1: goes back to the pool if both directions ended.
-    Connection {
-        connection: Connection,
+    Line {
+        line: Line,
+        /// The rest of the request, where the answer came before its end.
+        rest: Option<Rest>,
         local: Rc<Local>,
         upload: Option<Rc<Source>>,
     },
     /// HTTP/2.
     Stream {
+        body: Incoming,
         #[expect(dead_code, reason = "held for its drop")]
         stream: Stream,
+        origin: (Arc<Shared>, Arc<ServerState>),
     },
 }
 
@@ -55,7 +59,7 @@ pub enum BodyFailure {
     /// Nothing came for this long.
     TooSlow(Duration),
     /// The connection broke, or what came is no HTTP.
-    Broken(hyper::Error),
+    Broken(BoxError),
 }
 
 impl BodyFailure {
@@ -82,7 +86,7 @@ impl std::error::Error for BodyFailure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::TooSlow(_) => None,
-            Self::Broken(error) => Some(error),
+            Self::Broken(error) => Some(&**error),
         }
     }
 }
@@ -90,7 +94,7 @@ impl std::error::Error for BodyFailure {
 impl fmt::Debug for UpstreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UpstreamBody")
-            .field("inner", &self.inner)
+            .field("over", &self.is_end_stream())
             .finish_non_exhaustive()
     }
 }
@@ -98,37 +102,27 @@ impl fmt::Debug for UpstreamBody {
 impl UpstreamBody {
     /// A body that is over.
     pub(super) const fn empty() -> Self {
-        Self {
-            inner: None,
-            lease: Lease::None,
-            limit: Duration::ZERO,
-            timer: None,
-            waiting: false,
-            origin: None,
-        }
+        Self::of(Inner::None, Duration::ZERO)
     }
 
-    pub(super) fn new(
-        inner: Incoming,
-        lease: Lease,
-        limit: Duration,
-        origin: (Arc<Shared>, Arc<ServerState>),
-    ) -> Self {
-        let mut body = Self {
-            inner: Some(inner),
-            lease,
-            limit,
-            timer: None,
-            waiting: false,
-            origin: Some(origin),
-        };
+    pub(super) fn new(inner: Inner, limit: Duration) -> Self {
+        let mut body = Self::of(inner, limit);
         // An answer without a body is never polled.
         body.finish_if_ended();
         body
     }
 
+    const fn of(inner: Inner, limit: Duration) -> Self {
+        Self {
+            inner,
+            limit,
+            timer: None,
+            waiting: false,
+        }
+    }
+
     fn finish_if_ended(&mut self) {
-        if self.inner.as_ref().is_some_and(Body::is_end_stream) {
+        if self.is_end_stream() {
             self.finish();
         }
     }
@@ -136,33 +130,33 @@ impl UpstreamBody {
     /// It ended as it should.
     fn finish(&mut self) {
         self.timer = None;
-        if let Lease::Connection {
-            connection,
+        if let Inner::Line {
+            line,
+            rest,
             local,
             upload,
-        } = std::mem::replace(&mut self.lease, Lease::None)
+        } = std::mem::replace(&mut self.inner, Inner::None)
         {
+            drop(rest);
             // An answer that came before the end of the upload leaves the rest of it on the
             // connection: that one is cut.
             if upload.is_none_or(|upload| upload.complete()) {
-                local.put_back(connection);
+                local.put_back(line);
             }
         }
     }
 
     fn fail(&mut self, failure: BodyFailure) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
-        self.inner = None;
-        let lease = std::mem::replace(&mut self.lease, Lease::None);
-        // A client that breaks its upload off cuts the answer with it; that is its own doing.
-        let own_fault = matches!(
-            &lease,
-            Lease::Connection { upload: Some(upload), .. } if upload.failed()
-        );
-        drop(lease);
-        if let Some((shared, server)) = self.origin.take()
-            && !own_fault
-        {
-            shared.failed(&server, failure.reason());
+        match std::mem::replace(&mut self.inner, Inner::None) {
+            Inner::None => {}
+            Inner::Line { local, upload, .. } => {
+                // A client that breaks its upload off cuts the answer with it; that is its own
+                // doing.
+                if !upload.is_some_and(|upload| upload.failed()) {
+                    local.shared.failed(&local.state, failure.reason());
+                }
+            }
+            Inner::Stream { origin, .. } => origin.0.failed(&origin.1, failure.reason()),
         }
         Poll::Ready(Some(Err(failure)))
     }
@@ -171,10 +165,14 @@ impl UpstreamBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
-        let Some(inner) = &mut self.inner else {
-            return Poll::Ready(None);
+        let polled = match &mut self.inner {
+            Inner::None => return Poll::Ready(None),
+            Inner::Line { line, .. } => line.borrow_mut().poll_body(cx),
+            Inner::Stream { body, .. } => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(BoxError::from))),
         };
-        let frame = match Pin::new(inner).poll_frame(cx) {
+        let frame = match polled {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 if !self.waiting {
@@ -225,12 +223,21 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        match &self.inner {
+            Inner::None => true,
+            Inner::Line { line, .. } => line.borrow().is_over(),
+            Inner::Stream { body, .. } => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match &self.inner {
+            Inner::None => SizeHint::with_exact(0),
+            Inner::Line { line, .. } => line
+                .borrow()
+                .left()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+            Inner::Stream { body, .. } => body.size_hint(),
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,11 +26,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// A peer that vanished without a word is noticed after about this time.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A connection, counted as open while it lives, that counts what it receives.
+/// A connection, counted as open while it lives.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
-    received: Arc<AtomicU64>,
     _open: Option<Open>,
 }
 
@@ -51,13 +49,6 @@ pub(super) struct ConnectError {
 impl ConnectError {
     pub(super) fn refusal(self) -> Refusal {
         Refusal::because(self.reason, self.detail)
-    }
-}
-
-impl Io {
-    /// Bytes received until now; lives on after the connection.
-    pub(super) fn received(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
     }
 }
 
@@ -83,7 +74,6 @@ pub(super) async fn connect(
     match timeout(limit, connecting).await {
         Ok(stream) => Ok(Io {
             stream: stream?,
-            received: Arc::default(),
             _open: open,
         }),
         Err(_) => Err(ConnectError {
@@ -181,17 +171,10 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = match &mut self.stream {
+        match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        let read = buf.filled().len().saturating_sub(before);
-        if read > 0 {
-            let read = u64::try_from(read).unwrap_or(u64::MAX);
-            self.received.fetch_add(read, Ordering::Relaxed);
         }
-        result
     }
 }
 

@@ -4,20 +4,19 @@
 use std::error::Error as _;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Protocol;
-use super::answer::{Lease, UpstreamBody};
+use super::answer::{Inner, UpstreamBody};
 use super::connect::ConnectError;
 use super::forward::{Failed, Forwarded};
+use super::http1::{self, Broken, Head, Line};
 use super::local::Local;
 use super::outgoing::Outgoing;
 use super::pool::Upstream;
@@ -35,6 +34,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) outgoing: Outgoing<'a>,
     pub(super) upload: Option<Rc<Source>>,
+    /// When the request is over, however far it came.
+    pub(super) due: Instant,
     pub(super) body_timeout: Duration,
     pub(super) ends: Ends,
     pub(super) client: Option<OnUpgrade>,
@@ -52,6 +53,8 @@ enum Miss {
     Sent(Refusal),
     /// No connection.
     Unconnected(ConnectError),
+    /// The time of the request is over, which may be the client's doing as well as the server's.
+    Over,
 }
 
 impl Exchange<'_> {
@@ -73,7 +76,10 @@ impl Exchange<'_> {
                 self.outgoing.opening.is_some() || stale >= STALE || retries < settings.retries;
             let miss = match settings.protocol {
                 Protocol::Http1 => self.try_http1(&local, fresh).await,
-                Protocol::Http2 => self.try_http2(&local).await,
+                Protocol::Http2 => {
+                    let tried = timeout_at(self.due, self.try_http2(&local)).await;
+                    tried.unwrap_or(Err(Miss::Over))
+                }
             };
             match miss {
                 Ok(forwarded) => return Ok(forwarded),
@@ -99,6 +105,11 @@ impl Exchange<'_> {
                 Err(Miss::Silent(_)) if retries > 0 && self.is_repeatable() => {
                     retries = retries.saturating_sub(1);
                     local.state.metrics.retries.add_one();
+                }
+                Err(Miss::Over) => {
+                    let over = "request_timeout is over";
+                    refusal = Some(Refusal::because(Reason::UpstreamTimeout, over));
+                    current = None;
                 }
                 Err(Miss::Silent(why) | Miss::Sent(why)) => {
                     if !self.body_failed() {
@@ -144,87 +155,112 @@ impl Exchange<'_> {
         )
     }
 
-    fn request(&self, local: &Local, protocol: Protocol) -> Result<Request<Upload>, Miss> {
-        let tls = local.settings().tls.is_some();
-        let upload = Upload::new(self.upload.clone());
-        self.outgoing
-            .request(&local.state, protocol, tls, upload)
-            .map_err(Miss::Sent)
-    }
-
     async fn try_http1(&mut self, local: &Rc<Local>, fresh: bool) -> Result<Forwarded, Miss> {
         let careful = !self.is_idempotent();
-        let (mut connection, reused) = local
-            .checkout(fresh, careful)
-            .await
-            .map_err(Miss::Unconnected)?;
-        let request = self.request(local, Protocol::Http1)?;
-        let received = connection.received();
-        let before = received.load(Ordering::Relaxed);
-        connection.occupy();
+        // Most requests find a connection that waits for one, and need no timer for that.
+        let idle = if fresh {
+            None
+        } else {
+            local.idle(careful).await
+        };
+        let (line, reused) = match idle {
+            Some(line) => (line, true),
+            None => timeout_at(self.due, local.checkout(fresh, careful))
+                .await
+                .map_err(|_elapsed| Miss::Over)?
+                .map_err(Miss::Unconnected)?,
+        };
+        let settings = local.settings();
+        let started = Instant::now();
+        let upload = self.upload.clone().map(|source| Upload::new(Some(source)));
+        self.outgoing
+            .begin(&mut line.borrow_mut(), &local.state, upload)
+            .map_err(Miss::Sent)?;
         self.count(local);
-        let sending = connection.sender.try_send_request(request);
-        let answer = match self.head_of_answer(sending, local).await {
-            Ok(answer) => answer,
-            Err(Broken::Slow(refusal)) => return Err(Miss::Sent(refusal)),
-            Err(Broken::Unsent(refusal)) if self.body_untouched() => {
+        let limit = settings.response_timeout;
+        let due = || self.due.min(self.progress(started) + limit);
+        let head = match http1::head_of_answer(&line, due).await {
+            Ok(head) => head,
+            Err(Broken::Slow) if Instant::now() >= self.due => return Err(Miss::Over),
+            Err(Broken::Slow) => return Err(Miss::Sent(too_slow(limit))),
+            Err(Broken::Unsent(error)) if self.body_untouched() => {
                 self.attempts = self.attempts.saturating_sub(1);
-                return Err(Miss::Unsent(refusal));
+                return Err(Miss::Unsent(protocol_error(error.to_string())));
             }
-            Err(Broken::Unsent(refusal) | Broken::Sent(refusal, _)) => {
-                let silent = reused && received.load(Ordering::Relaxed) == before;
-                return Err(if silent {
+            Err(Broken::Unsent(error) | Broken::Sent(error)) => {
+                let refusal = protocol_error(error.to_string());
+                return Err(if reused && !line.borrow().heard() {
                     Miss::Silent(refusal)
                 } else {
                     Miss::Sent(refusal)
                 });
             }
         };
-        self.judge(&answer).map_err(Miss::Sent)?;
-        if answer.status() == websocket::SWITCHING {
-            let (Some(_), Some(client)) = (self.outgoing.opening, self.client.take()) else {
-                return Err(Miss::Sent(protocol_error("a 101 that nobody asked for")));
-            };
-            let ends = Ends {
-                deadline: self.ends.deadline,
-                drain: self.ends.drain.take(),
-            };
-            let version = answer.version();
-            let fields = websocket::tunnel(answer, client, connection, ends);
-            let mut response = Response::new(UpstreamBody::empty());
-            *response.status_mut() = websocket::SWITCHING;
-            *response.version_mut() = version;
-            *response.headers_mut() = fields;
-            self.upstream.shared.succeeded(&local.state);
-            return Ok(self.done(response));
+        if head.status == websocket::SWITCHING {
+            return self.switched(head, line, local);
         }
-        let lease = Lease::Connection {
-            connection,
+        // Else it ends with its answer.
+        let rest = (!line.borrow().is_sent()).then(|| http1::send_rest(&line));
+        let inner = Inner::Line {
+            line,
+            rest,
             local: Rc::clone(local),
             upload: self.upload.clone(),
         };
-        Ok(self.answered(answer, lease, local))
+        let fields = response_fields(head.fields);
+        Ok(self.answered((head.status, head.version, fields), inner, local))
+    }
+
+    /// A 101, after which the connection is the client's, if it asked for that.
+    fn switched(&mut self, head: Head, line: Line, local: &Local) -> Result<Forwarded, Miss> {
+        let (Some(opening), Some(client)) = (self.outgoing.opening, self.client.take()) else {
+            return Err(Miss::Sent(protocol_error("a 101 that nobody asked for")));
+        };
+        opening
+            .agreed(&head.fields)
+            .map_err(|why| Miss::Sent(protocol_error(why)))?;
+        let Some(connection) = Rc::into_inner(line) else {
+            return Err(Miss::Sent(protocol_error("a 101 before the request ended")));
+        };
+        let ends = Ends {
+            deadline: self.ends.deadline,
+            drain: self.ends.drain.take(),
+        };
+        let io = connection.into_inner().into_io();
+        let fields = websocket::tunnel(head.fields, client, io, ends);
+        let mut response = Response::new(UpstreamBody::empty());
+        *response.status_mut() = websocket::SWITCHING;
+        *response.version_mut() = head.version;
+        *response.headers_mut() = fields;
+        self.upstream.shared.succeeded(&local.state);
+        Ok(self.done(response))
     }
 
     async fn try_http2(&mut self, local: &Rc<Local>) -> Result<Forwarded, Miss> {
         let (stream, reused) = local.stream().await.map_err(Miss::Unconnected)?;
-        let request = self.request(local, Protocol::Http2)?;
+        let tls = local.settings().tls.is_some();
+        let request = self
+            .outgoing
+            .request(&local.state, tls, Upload::new(self.upload.clone()))
+            .map_err(Miss::Sent)?;
         self.count(local);
         let mut sender = stream.sender();
         let sending = sender.try_send_request(request);
         let answer = match self.head_of_answer(sending, local).await {
             Ok(answer) => answer,
-            Err(Broken::Slow(refusal)) => return Err(Miss::Sent(refusal)),
-            Err(Broken::Unsent(refusal)) if self.body_untouched() => {
+            Err(Failure::Slow) => {
+                return Err(Miss::Sent(too_slow(local.settings().response_timeout)));
+            }
+            Err(Failure::Unsent(refusal)) if self.body_untouched() => {
                 stream.leave();
                 self.attempts = self.attempts.saturating_sub(1);
                 return Err(Miss::Unsent(refusal));
             }
-            Err(Broken::Sent(refusal, refused)) if refused && self.body_untouched() => {
+            Err(Failure::Sent(refusal, refused)) if refused && self.body_untouched() => {
                 // The server says itself that it did nothing (RFC 9113 s8.7).
                 return Err(Miss::Unsent(refusal));
             }
-            Err(Broken::Unsent(refusal) | Broken::Sent(refusal, _)) => {
+            Err(Failure::Unsent(refusal) | Failure::Sent(refusal, _)) => {
                 let silent = reused && sender.is_closed();
                 if sender.is_closed() {
                     stream.leave();
@@ -236,8 +272,18 @@ impl Exchange<'_> {
                 });
             }
         };
-        self.judge(&answer).map_err(Miss::Sent)?;
-        Ok(self.answered(answer, Lease::Stream { stream }, local))
+        if answer.status() == websocket::SWITCHING {
+            return Err(Miss::Sent(protocol_error("a 101 that nobody asked for")));
+        }
+        let origin = (Arc::clone(&local.shared), Arc::clone(&local.state));
+        let (parts, body) = answer.into_parts();
+        let inner = Inner::Stream {
+            body,
+            stream,
+            origin,
+        };
+        let fields = response_fields(parts.headers);
+        Ok(self.answered((parts.status, parts.version, fields), inner, local))
     }
 
     fn count(&mut self, local: &Local) {
@@ -245,48 +291,23 @@ impl Exchange<'_> {
         local.state.metrics.requests.add_one();
     }
 
-    /// What no answer may be. Its connection is dropped with it.
-    fn judge(&self, answer: &Response<Incoming>) -> Result<(), Refusal> {
-        let fields = answer.headers();
-        if fields.contains_key(header::TRANSFER_ENCODING)
-            && fields.contains_key(header::CONTENT_LENGTH)
-        {
-            // RFC 9112 s6.3, HTTP-20: the two disagree, and somebody may mean the other one.
-            return Err(protocol_error("both Content-Length and Transfer-Encoding"));
-        }
-        let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
-        if let Some(coding) = codings.next()
-            && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
-        {
-            // RFC 9112 s6.1: the field is not passed on, so what is coded otherwise would arrive
-            // as if it were not.
-            return Err(protocol_error("a Transfer-Encoding other than chunked"));
-        }
-        if answer.status() == websocket::SWITCHING {
-            let opening = self
-                .outgoing
-                .opening
-                .ok_or_else(|| protocol_error("a 101 that nobody asked for"))?;
-            return opening.agreed(fields).map_err(protocol_error);
-        }
-        Ok(())
-    }
-
-    fn answered(&self, answer: Response<Incoming>, lease: Lease, local: &Local) -> Forwarded {
+    fn answered(
+        &self,
+        (status, version, fields): (StatusCode, Version, HeaderMap),
+        inner: Inner,
+        local: &Local,
+    ) -> Forwarded {
         let shared = &self.upstream.shared;
-        let (parts, body) = answer.into_parts();
         // A gateway's own errors mean that the server behind it is gone.
-        if matches!(parts.status.as_u16(), 502..=504) {
+        if matches!(status.as_u16(), 502..=504) {
             shared.counts_against(&local.state);
         } else {
             shared.succeeded(&local.state);
         }
-        let origin = (Arc::clone(shared), Arc::clone(&local.state));
-        let body = UpstreamBody::new(body, lease, self.body_timeout, origin);
-        let mut response = Response::new(body);
-        *response.status_mut() = parts.status;
-        *response.version_mut() = parts.version;
-        *response.headers_mut() = response_fields(parts.headers);
+        let mut response = Response::new(UpstreamBody::new(inner, self.body_timeout));
+        *response.status_mut() = status;
+        *response.version_mut() = version;
+        *response.headers_mut() = fields;
         self.done(response)
     }
 
@@ -298,13 +319,20 @@ impl Exchange<'_> {
         }
     }
 
+    /// Since when the server has had all that there is of the request: a long upload that goes on
+    /// is not slow.
+    fn progress(&self, started: Instant) -> Instant {
+        let upload = self.upload.as_ref();
+        upload.map_or(started, |upload| upload.progress().max(started))
+    }
+
     /// Waits for the head of the answer: `response_timeout` from the end of the request, as far as
-    /// it came. A long upload that goes on is not slow.
+    /// it came.
     async fn head_of_answer(
         &self,
         sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>,
         local: &Local,
-    ) -> Result<Response<Incoming>, Broken> {
+    ) -> Result<Response<Incoming>, Failure> {
         let limit = local.settings().response_timeout;
         let started = Instant::now();
         let sleep = sleep_until(started + limit);
@@ -312,34 +340,27 @@ impl Exchange<'_> {
         loop {
             tokio::select! {
                 biased;
-                result = &mut sending => return result.map_err(broken),
+                result = &mut sending => return result.map_err(failure),
                 () = &mut sleep => {}
             }
-            let last = self
-                .upload
-                .as_ref()
-                .map_or(started, |upload| upload.progress().max(started));
-            let due = last + limit;
+            let due = self.progress(started) + limit;
             if due <= Instant::now() {
-                return Err(Broken::Slow(Refusal::because(
-                    Reason::UpstreamTimeout,
-                    format!("no answer in {limit:?} (response_timeout)"),
-                )));
+                return Err(Failure::Slow);
             }
             sleep.as_mut().reset(due);
         }
     }
 }
 
-/// Why a request on a connection brought no answer.
-enum Broken {
-    Slow(Refusal),
+/// Why a request on a stream of HTTP/2 brought no answer.
+enum Failure {
+    Slow,
     Unsent(Refusal),
     /// And whether the server said that it did not look at it.
     Sent(Refusal, bool),
 }
 
-fn broken(mut error: TrySendError<Request<Upload>>) -> Broken {
+fn failure(mut error: TrySendError<Request<Upload>>) -> Failure {
     let unsent = error.take_message().is_some();
     let error = error.into_error();
     let refused = error
@@ -354,12 +375,19 @@ fn broken(mut error: TrySendError<Request<Upload>>) -> Broken {
     };
     let refusal = Refusal::because(Reason::UpstreamProtocol, detail);
     if unsent {
-        Broken::Unsent(refusal)
+        Failure::Unsent(refusal)
     } else {
-        Broken::Sent(refusal, refused)
+        Failure::Sent(refusal, refused)
     }
 }
 
-fn protocol_error(detail: &'static str) -> Refusal {
+fn protocol_error(detail: impl Into<Box<str>>) -> Refusal {
     Refusal::because(Reason::UpstreamProtocol, detail)
+}
+
+fn too_slow(limit: Duration) -> Refusal {
+    Refusal::because(
+        Reason::UpstreamTimeout,
+        format!("no answer in {limit:?} (response_timeout)"),
+    )
 }

@@ -37,6 +37,8 @@ pub struct ForwardFacts {
     pub introduction: Rc<Introduction>,
     /// The wall clock, for the end of a WebSocket at the token's `exp`.
     pub now: UnixTime,
+    /// When the head of an answer must be here (`request_timeout`).
+    pub due: Instant,
     /// Between two pieces of the answer (`body_timeout`).
     pub body_timeout: Duration,
     /// The client's connection after a 101, where it can have one.
@@ -160,6 +162,7 @@ where
         upstream: &upstream,
         outgoing,
         upload,
+        due: facts.due,
         body_timeout: facts.body_timeout,
         ends: Ends {
             deadline: expires.map(|at| Instant::now() + at.since(facts.now)),

@@ -5,24 +5,22 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Settings;
 use super::connect::{ConnectError, connect};
+use super::http1::{Connection, Line};
 use super::multiplex::Multiplexed;
 use super::shared::{Open, ServerState, Shared};
-use super::upload::Upload;
 use crate::refusal::Reason;
 
-/// Bytes of an answer's head, and of what is read ahead of the client.
-const BUFFER: usize = 64 * 1024;
+/// How often idle connections are looked at for those that their server closed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One thread's connections to one server.
 pub(super) struct Local {
@@ -42,37 +40,8 @@ pub(super) struct Local {
 }
 
 struct Idle {
-    connection: Connection,
+    line: Line,
     since: Instant,
-}
-
-/// An HTTP/1.1 connection.
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<Upload>,
-    received: Arc<AtomicU64>,
-    task: AbortHandle,
-    /// A request is on it: dropped like this, it is cut, for nothing else ends the exchange.
-    busy: bool,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if self.busy {
-            self.task.abort();
-        }
-    }
-}
-
-impl Connection {
-    /// Marks that a request goes on it.
-    pub(super) const fn occupy(&mut self) {
-        self.busy = true;
-    }
-
-    /// Bytes received since it was made.
-    pub(super) fn received(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.received)
-    }
 }
 
 /// Counts one who waits, here and over all threads, while it lives.
@@ -134,33 +103,39 @@ impl Local {
         self.waiting.get() > 0
     }
 
-    /// A connection, and whether it carried a request before.
+    /// A connection that carried a request before and waits for another.
     ///
-    /// `fresh`: it must not have. `careful`: the request cannot be sent twice, so look once more
-    /// whether the server closed.
+    /// `careful`: the request cannot be sent twice, so look once more whether the server closed.
+    pub(super) async fn idle(&self, careful: bool) -> Option<Line> {
+        while let Some(line) = self.take_idle() {
+            if careful {
+                // Lets the runtime look at its sockets.
+                yield_now().await;
+            }
+            if line.borrow_mut().is_quiet() {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// A connection, and whether it carried a request before: one that is free, once it is, or a new
+    /// one. `fresh`: it must be new; `careful`: see [`Self::idle`].
     pub(super) async fn checkout(
         &self,
         fresh: bool,
         careful: bool,
-    ) -> Result<(Connection, bool), ConnectError> {
+    ) -> Result<(Line, bool), ConnectError> {
         let deadline = Instant::now() + self.settings().connect_timeout;
         loop {
-            if !fresh {
-                while let Some(connection) = self.take_idle() {
-                    if careful || !connection.sender.is_ready() {
-                        // Lets the runtime look at its sockets, and the connection at its own.
-                        yield_now().await;
-                    }
-                    if connection.sender.is_ready() && !connection.sender.is_closed() {
-                        return Ok((connection, true));
-                    }
-                }
-            }
             let open = match self.state.open() {
                 Some(open) => open,
                 None => match self.wait(deadline, fresh).await? {
                     Some(open) => open,
-                    None => continue,
+                    None => match self.idle(careful).await {
+                        Some(line) => return Ok((line, true)),
+                        None => continue,
+                    },
                 },
             };
             return Ok((self.connect(open).await?, false));
@@ -196,41 +171,21 @@ impl Local {
             })
     }
 
-    async fn connect(&self, open: Open) -> Result<Connection, ConnectError> {
-        let io = connect(self.settings(), &self.state.server, Some(open)).await?;
-        let received = io.received();
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| ConnectError {
-                reason: Reason::UpstreamUnreachable,
-                detail: error.to_string(),
-            })?;
-        let server = self.state.authority.clone();
-        let task = spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                // Whoever waits for an answer gets the error too, and it is logged there.
-                tracing::debug!(server = &*server, "connection ended: {error}");
-            }
-        });
-        Ok(Connection {
-            sender,
-            received,
-            task: task.abort_handle(),
-            busy: false,
-        })
+    async fn connect(&self, open: Open) -> Result<Line, ConnectError> {
+        let settings = self.settings();
+        let io = connect(settings, &self.state.server, Some(open)).await?;
+        let connection = Connection::new(io, settings.response_timeout);
+        Ok(Rc::new(RefCell::new(connection)))
     }
 
-    fn take_idle(&self) -> Option<Connection> {
-        let Idle { connection, since } = self.idle.borrow_mut().pop_back()?;
-        (since.elapsed() < self.settings().idle_timeout).then_some(connection)
+    fn take_idle(&self) -> Option<Line> {
+        let Idle { line, since } = self.idle.borrow_mut().pop_back()?;
+        (since.elapsed() < self.settings().idle_timeout).then_some(line)
     }
 
-    /// Takes a connection back whose exchange is over in both directions.
-    pub(super) fn put_back(self: &Rc<Self>, mut connection: Connection) {
-        connection.busy = false;
-        if self.retired.get() || connection.sender.is_closed() {
+    /// Takes a connection back whose exchange is over in both directions, if it can have another.
+    pub(super) fn put_back(self: &Rc<Self>, line: Line) {
+        if self.retired.get() || !line.borrow_mut().is_quiet() {
             return;
         }
         if !self.is_wanted() && self.state.waiting.load(Ordering::Relaxed) > 0 {
@@ -238,7 +193,7 @@ impl Local {
             return;
         }
         self.idle.borrow_mut().push_back(Idle {
-            connection,
+            line,
             since: Instant::now(),
         });
         if self.is_wanted() {
@@ -254,7 +209,7 @@ impl Local {
         }
         let local = Rc::clone(self);
         spawn_local(async move {
-            while let Some(due) = local.next_expiry() {
+            while let Some(due) = local.next_look() {
                 tokio::select! {
                     () = sleep_until(due) => {}
                     () = local.state.starved.notified() => {
@@ -269,9 +224,13 @@ impl Local {
         });
     }
 
-    fn next_expiry(&self) -> Option<Instant> {
+    /// When an idle connection has to be closed, or looked at: nobody else is told when its server
+    /// closes it.
+    fn next_look(&self) -> Option<Instant> {
         let limit = self.settings().idle_timeout;
+        let soon = Instant::now() + LOOK;
         let oldest = self.idle.borrow().front().map(|idle| idle.since + limit);
+        let oldest = oldest.map(|due| due.min(soon));
         let multiplexed = self
             .multiplexed
             .borrow()
@@ -285,7 +244,7 @@ impl Local {
         let limit: Duration = self.settings().idle_timeout;
         self.idle
             .borrow_mut()
-            .retain(|idle| idle.since.elapsed() < limit && !idle.connection.sender.is_closed());
+            .retain(|idle| idle.since.elapsed() < limit && idle.line.borrow_mut().is_quiet());
         self.multiplexed
             .borrow_mut()
             .retain(|connection| !connection.is_closed() && !connection.is_expired(limit));

@@ -1,15 +1,17 @@
 //! The request as the upstream gets it: made from the canonical one, at each try anew, so that no
 //! try sees what another left.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
-use super::Protocol;
+use super::http1::{self, Connection};
 use super::shared::ServerState;
 use super::upload::Upload;
 use super::websocket::Opening;
-use crate::http::fields::{FieldRules, Received, identify, request_fields};
+use crate::http::fields::{
+    FieldRules, Received, each_field, each_of_ours, identify, request_fields, trailers,
+};
 use crate::pdp::{HeadParts, Route};
 use crate::refusal::{Reason, Refusal};
 
@@ -57,80 +59,111 @@ impl<'a> Outgoing<'a> {
         })
     }
 
-    /// The request for one server.
-    pub(super) fn request(
+    /// Begins the request on a connection of HTTP/1.1 to a server: its head is written as it will
+    /// go, without a map of fields in between.
+    pub(super) fn begin(
         &self,
+        connection: &mut Connection,
         server: &ServerState,
-        protocol: Protocol,
-        tls: bool,
-        upload: Upload,
-    ) -> Result<Request<Upload>, Refusal> {
-        let host = match self.rules.host() {
-            Some(host) => host.clone(),
-            None if self.received.authority.is_empty() => value(&server.authority)?,
-            None => match self.received.host() {
-                Some(host) => host,
-                None => value(self.received.authority)?,
-            },
-        };
+        upload: Option<Upload>,
+    ) -> Result<(), Refusal> {
+        let host = self.host(server)?;
         let target = prefixed(&server.server.prefix, &self.target)?;
-        let mut fields = request_fields(&self.head.headers, self.rules);
-        identify(&mut fields, &self.received, host.clone(), self.identity);
-        let uri = match protocol {
-            Protocol::Http1 => {
-                self.frame_http1(&mut fields);
-                Uri::from(target)
-            }
-            Protocol::Http2 => {
-                // `Host` is `:authority` there (RFC 9113 s8.3.1).
-                fields.remove(header::HOST);
-                if let Framing::Length(length) = self.body {
-                    fields.insert(header::CONTENT_LENGTH, length.into());
+        let method = &self.head.method;
+        let chunked = match self.body {
+            Framing::None => false,
+            // Trailers need chunks.
+            Framing::Length(_) => trailers(&self.head.headers, self.rules).is_some(),
+            Framing::Open => true,
+        };
+        let head = |to: &mut Vec<u8>| {
+            to.extend_from_slice(method.as_str().as_bytes());
+            to.push(b' ');
+            to.extend_from_slice(target.as_str().as_bytes());
+            to.extend_from_slice(b" HTTP/1.1\r\n");
+            let mut te = false;
+            each_field(&self.head.headers, self.rules, |name, value| {
+                te |= name == header::TE;
+                // Without a body there is nothing that they could come after.
+                if self.body != Framing::None || name != header::TRAILER {
+                    http1::field(to, name.as_str(), value.as_bytes());
                 }
-                absolute(target, &host, tls)?
+            });
+            each_of_ours(&self.received, &host, self.identity, |name, value| {
+                http1::field(to, name.as_str(), value.as_bytes());
+            });
+            self.frame(chunked, to);
+            if self.opening.is_some() {
+                to.extend_from_slice(Opening::LINES);
+            } else if te {
+                // RFC 9110 s10.1.4: TE is for the next hop alone, and must be said to be.
+                to.extend_from_slice(b"connection: te\r\n");
             }
+            to.extend_from_slice(b"\r\n");
         };
-        let mut request = Request::new(upload);
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = uri;
-        *request.version_mut() = match protocol {
-            Protocol::Http1 => Version::HTTP_11,
-            Protocol::Http2 => Version::HTTP_2,
+        let framing = if chunked {
+            http1::Framing::Chunked
+        } else {
+            http1::Framing::Plain
         };
-        *request.headers_mut() = fields;
-        Ok(request)
+        connection.begin(method, head, upload, framing);
+        Ok(())
     }
 
-    /// Framing and hop-by-hop fields of an HTTP/1.1 connection. The framing is always written out:
-    /// hyper would send no body at all with a GET whose length it does not know.
-    fn frame_http1(&self, fields: &mut HeaderMap) {
+    /// Says where the body ends.
+    fn frame(&self, chunked: bool, to: &mut Vec<u8>) {
         match self.body {
+            _ if chunked => to.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::Length(length) => {
+                let mut digits = itoa::Buffer::new();
+                http1::field(to, "content-length", digits.format(length).as_bytes());
+            }
             Framing::None => {
-                fields.remove(header::TRAILER);
                 // RFC 9110 s8.6: where the method gives a body a meaning, none is said too.
                 let expects =
                     matches!(self.head.method, Method::POST | Method::PUT | Method::PATCH);
                 if expects || self.head.headers.contains_key(header::CONTENT_LENGTH) {
-                    fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                    to.extend_from_slice(b"content-length: 0\r\n");
                 }
             }
-            // Trailers need chunks.
-            Framing::Length(length) if !fields.contains_key(header::TRAILER) => {
-                fields.insert(header::CONTENT_LENGTH, length.into());
-            }
-            Framing::Length(_) | Framing::Open => {
-                fields.insert(
-                    header::TRANSFER_ENCODING,
-                    HeaderValue::from_static("chunked"),
-                );
-            }
+            Framing::Open => {}
         }
-        if let Some(opening) = self.opening {
-            opening.ask(fields);
-        } else if fields.contains_key(header::TE) {
-            // RFC 9110 s10.1.4: TE is for the next hop alone, and must be said to be.
-            fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+
+    /// `Host` for this server.
+    fn host(&self, server: &ServerState) -> Result<HeaderValue, Refusal> {
+        match self.rules.host() {
+            Some(host) => Ok(host.clone()),
+            None if self.received.authority.is_empty() => value(&server.authority),
+            None => match self.received.host() {
+                Some(host) => Ok(host),
+                None => value(self.received.authority),
+            },
         }
+    }
+
+    /// The request for a server that speaks HTTP/2.
+    pub(super) fn request(
+        &self,
+        server: &ServerState,
+        tls: bool,
+        upload: Upload,
+    ) -> Result<Request<Upload>, Refusal> {
+        let host = self.host(server)?;
+        let target = prefixed(&server.server.prefix, &self.target)?;
+        let mut fields = request_fields(&self.head.headers, self.rules);
+        identify(&mut fields, &self.received, &host, self.identity);
+        // It is `:authority` there (RFC 9113 s8.3.1).
+        fields.remove(header::HOST);
+        if let Framing::Length(length) = self.body {
+            fields.insert(header::CONTENT_LENGTH, length.into());
+        }
+        let mut request = Request::new(upload);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = absolute(target, &host, tls)?;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = fields;
+        Ok(request)
     }
 }
 

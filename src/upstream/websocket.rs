@@ -5,15 +5,17 @@ use std::pin::Pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http::{Method, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
-use super::local::Connection;
+use super::BoxError;
+use super::connect::Io;
 use crate::http::fields::response_fields;
 use crate::pdp::{HeadParts, Route};
 
@@ -31,6 +33,9 @@ pub(super) struct Opening {
 }
 
 impl Opening {
+    /// The lines that ask the upstream.
+    pub(super) const LINES: &[u8] = b"connection: Upgrade\r\nupgrade: websocket\r\n";
+
     /// Whether this request opens one and may; else `Upgrade` is ignored (HTTP-17), as it must be
     /// by who does not speak what it offers (RFC 9110 s7.8).
     pub(super) fn of(head: &HeadParts, route: &Route, no_body: bool) -> Option<Self> {
@@ -51,12 +56,6 @@ impl Opening {
         Some(Self {
             accept: accept(key.as_bytes()),
         })
-    }
-
-    /// Adds what asks the upstream.
-    pub(super) fn ask(&self, fields: &mut HeaderMap) {
-        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
 
     /// Whether a 101 agrees to what was asked (RFC 6455 s4.1).
@@ -104,25 +103,22 @@ pub(super) struct Ends {
 /// The fields of the 101 for the client; the tunnel begins once it was written. Not a byte of the
 /// client's goes up before, since its connection is only read here.
 pub(super) fn tunnel(
-    mut answer: Response<Incoming>,
+    fields: HeaderMap,
     client: OnUpgrade,
-    connection: Connection,
+    (mut upstream, first): (Io, Bytes),
     ends: Ends,
 ) -> HeaderMap {
-    let upstream = hyper::upgrade::on(&mut answer);
-    let mut fields = response_fields(std::mem::take(answer.headers_mut()));
+    let mut fields = response_fields(fields);
     fields.remove(header::CONTENT_LENGTH);
     fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     spawn_local(async move {
-        // Held until here, for it cuts what it is dropped on.
-        let held = connection;
         let through = async {
-            let (client, upstream) = futures_util::try_join!(client, upstream)?;
-            let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+            let mut client = TokioIo::new(client.await?);
+            client.write_all(&first).await?;
             tokio::io::copy_bidirectional(&mut client, &mut upstream)
                 .await
-                .map_err(super::BoxError::from)
+                .map_err(BoxError::from)
         };
         let deadline = async {
             match ends.deadline {
@@ -143,7 +139,6 @@ pub(super) fn tunnel(
             () = deadline => tracing::debug!("WebSocket ended with its token"),
             () = drain => tracing::debug!("WebSocket ended by the drain"),
         }
-        drop(held);
     });
     fields
 }

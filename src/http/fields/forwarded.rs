@@ -89,40 +89,52 @@ impl Received<'_> {
     }
 }
 
-/// Sets what is ours: `Host`, `Via`, `Forwarded` and its older kin, the interaction id, and the
-/// identity headers of the permit. Must be called after the client's fields were cleaned.
-///
-/// `host` is the value of `Host`.
+/// Sets what is ours: see [`each_of_ours`].
 pub fn identify(
     fields: &mut HeaderMap,
     received: &Received<'_>,
-    host: HeaderValue,
+    host: &HeaderValue,
     identity: &[(HeaderName, HeaderValue)],
 ) {
-    fields.insert(header::HOST, host);
-    fields.insert(INTERACTION_ID, received.interaction_id.to_header());
+    each_of_ours(received, host, identity, |name, value| {
+        fields.append(name, value.clone());
+    });
+}
+
+/// Hands on what is ours: `Host`, `Via`, `Forwarded` and its older kin, the interaction id, and the
+/// identity headers of the permit. None of these names is left among the fields of the client but
+/// `Via`, behind whose lines ours is one more, which is the same list (RFC 9110 s5.3).
+///
+/// `host` is the value of `Host`.
+pub fn each_of_ours(
+    received: &Received<'_>,
+    host: &HeaderValue,
+    identity: &[(HeaderName, HeaderValue)],
+    mut to: impl FnMut(&HeaderName, &HeaderValue),
+) {
+    to(&header::HOST, host);
+    to(&INTERACTION_ID, &received.interaction_id.to_header());
     let via = match received.version {
         Version::HTTP_10 => "1.0 portcullis",
         Version::HTTP_2 => "2 portcullis",
         _ => "1.1 portcullis",
     };
-    // A line of its own at the end: the same list as one line (RFC 9110 s5.3).
-    fields.append(header::VIA, HeaderValue::from_static(via));
+    to(&header::VIA, &HeaderValue::from_static(via));
     let proto = Some(HeaderValue::from_static(received.scheme));
     received.lines(|lines| {
         for (name, value) in [
-            (header::FORWARDED, &lines.forwarded),
-            (X_FORWARDED_FOR, &lines.forwarded_for),
-            (X_FORWARDED_PROTO, &proto),
-            (X_FORWARDED_HOST, &lines.host),
+            (&header::FORWARDED, &lines.forwarded),
+            (&X_FORWARDED_FOR, &lines.forwarded_for),
+            (&X_FORWARDED_PROTO, &proto),
+            (&X_FORWARDED_HOST, &lines.host),
         ] {
             if let Some(value) = value {
-                fields.insert(name, value.clone());
+                to(name, value);
             }
         }
     });
     for (name, value) in identity {
-        fields.insert(name, value.clone());
+        to(name, value);
     }
 }
 

@@ -283,7 +283,7 @@ fn forwarding_is_said_by_us() {
         identify(
             &mut fields,
             &received(client, authority, version),
-            HeaderValue::from_static("inner"),
+            &HeaderValue::from_static("inner"),
             &[(
                 HeaderName::from_static("x-auth-user"),
                 HeaderValue::from_static("me"),
