@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::{Bytes, BytesMut};
 use portcullis::listener::proxy_protocol::{self, Header};
 use portcullis::pdp::authorization::{Clients, Endpoint, Form, Guard, Profile, Server};
 use portcullis::pdp::client_cert::{self, CHAIN, presented};
@@ -24,6 +25,8 @@ use portcullis::pdp::{
     route,
 };
 use portcullis::refusal::Schemes;
+use portcullis::upstream::http1::chunked::{Chunked, Piece};
+use portcullis::upstream::http1::head::{self, Extent, Head};
 
 /// A request line and header lines, as a client might send them.
 pub fn request(data: &[u8]) {
@@ -451,6 +454,110 @@ pub fn proxy_protocol(data: &[u8]) {
         };
         assert_eq!(told, address);
         assert_eq!(source.port().to_be_bytes(), data[ports..ports + 2]);
+    }
+}
+
+/// What a server sends: a byte for the method and how much comes at once, then the answer.
+pub fn answer(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else {
+        return;
+    };
+    let method = if how & 0x80 == 0 {
+        http::Method::GET
+    } else {
+        http::Method::HEAD
+    };
+    let step = usize::from(how & 0x7f).max(1);
+    let whole = head::end(bytes, 0);
+    // It ends where it ends, however it comes.
+    let mut seen = 0;
+    let found = (0..=bytes.len())
+        .step_by(step)
+        .chain([bytes.len()])
+        .find_map(|came| {
+            let found = head::end(&bytes[..came], seen);
+            seen = came;
+            found
+        });
+    assert_eq!(found, whole);
+    let Some(end) = whole else {
+        return;
+    };
+    let Ok(head) = Head::parse(&Bytes::copy_from_slice(&bytes[..end]), &method) else {
+        return;
+    };
+    let lengths = head.fields.get_all("content-length");
+    let coded = head.fields.contains_key("transfer-encoding");
+    assert!(!coded || lengths.iter().next().is_none());
+    assert!(
+        lengths
+            .iter()
+            .all(|line| line.as_bytes().iter().all(u8::is_ascii_digit))
+    );
+    match head.extent {
+        Extent::Chunked => {
+            let rest = &bytes[end..];
+            let read = unchunked(rest, step);
+            assert_eq!(read, unchunked(rest, rest.len().max(1)), "however it comes");
+            if let Some((body, length)) = read {
+                assert_eq!(plainly_unchunked(rest), Some((body, length)));
+            }
+        }
+        Extent::Length(length) => {
+            let declared = lengths
+                .iter()
+                .next()
+                .map(|line| line.to_str().expect("digits").parse());
+            assert!(length == 0 || declared == Some(Ok(length)));
+        }
+        Extent::Close => assert!(!coded && lengths.iter().next().is_none()),
+    }
+}
+
+/// A chunked body that comes in pieces of so many bytes, and how many bytes it took; `None` where it
+/// is none or not whole.
+fn unchunked(bytes: &[u8], step: usize) -> Option<(Vec<u8>, usize)> {
+    let (mut coding, mut body) = (Chunked::default(), Vec::new());
+    let (mut input, mut came) = (BytesMut::new(), 0);
+    loop {
+        match coding.next(&mut input).ok()? {
+            Piece::Data(data) => body.extend_from_slice(&data),
+            Piece::Trailers(_) => {}
+            Piece::End => return Some((body, came - input.len())),
+            Piece::More if came == bytes.len() => return None,
+            Piece::More => {
+                let more = step.min(bytes.len() - came);
+                input.extend_from_slice(&bytes[came..came + more]);
+                came += more;
+            }
+        }
+    }
+}
+
+/// The same by another reader, who wants everything to be there.
+fn plainly_unchunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let line = bytes[at..].windows(2).position(|pair| pair == b"\r\n")?;
+        let text = String::from_utf8_lossy(&bytes[at..at + line]);
+        let digits = text.split(';').next()?.trim_end_matches([' ', '\t']);
+        let size = usize::from_str_radix(digits, 16).ok()?;
+        at += line + 2;
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(bytes.get(at..at + size)?);
+        at += size;
+        assert_eq!(bytes.get(at..at + 2), Some(&b"\r\n"[..]));
+        at += 2;
+    }
+    // Trailers, up to an empty line.
+    loop {
+        let line = bytes[at..].iter().position(|byte| *byte == b'\n')? + 1;
+        at += line;
+        if matches!(&bytes[at - line..at], b"\r\n" | b"\n") {
+            return Some((body, at));
+        }
     }
 }
 

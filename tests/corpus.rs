@@ -39,6 +39,11 @@ fn patterns() {
 }
 
 #[test]
+fn answers() {
+    replay("answer", checks::answer);
+}
+
+#[test]
 fn proofs() {
     replay("proof", checks::proof);
 }

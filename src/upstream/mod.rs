@@ -6,7 +6,7 @@ mod connect;
 mod exchange;
 mod forward;
 pub mod health;
-mod http1;
+pub mod http1;
 mod local;
 mod multiplex;
 mod outgoing;

@@ -30,14 +30,14 @@ enum State {
 
 /// Takes the coding off, one piece at a time.
 #[derive(Debug)]
-pub(super) struct Chunked {
+pub struct Chunked {
     state: State,
     extensions: usize,
 }
 
 /// What comes next of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub enum Piece {
     /// Bytes of it.
     Data(Bytes),
     /// Its trailers, after which nothing comes.
@@ -48,16 +48,21 @@ pub(super) enum Piece {
     More,
 }
 
-impl Chunked {
-    pub(super) const fn new() -> Self {
+impl Default for Chunked {
+    fn default() -> Self {
         Self {
             state: State::Size,
             extensions: 0,
         }
     }
+}
 
+impl Chunked {
     /// The next piece of what has come, which is taken out of `input`.
-    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Piece, Malformed> {
+    ///
+    /// # Errors
+    /// What is wrong with the coding, for the log; nothing after it can be trusted.
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Piece, Malformed> {
         loop {
             match self.state {
                 State::Size => {
@@ -164,7 +169,7 @@ mod tests {
 
     /// What is made of these bytes when they come in pieces of so many: data, trailers, rest.
     fn read(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Malformed> {
-        let mut chunked = Chunked::new();
+        let mut chunked = Chunked::default();
         let (mut input, mut data) = (BytesMut::new(), Vec::new());
         let mut trailers = HeaderMap::new();
         let mut pieces = bytes.chunks(step.max(1));

@@ -13,7 +13,7 @@ const FIELDS: usize = 100;
 
 /// What a server sent is no answer, or one that could be read in two ways.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::upstream) struct Malformed(pub(super) Cow<'static, str>);
+pub struct Malformed(Cow<'static, str>);
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,22 +29,22 @@ pub(super) const fn malformed(why: &'static str) -> Malformed {
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(in crate::upstream) struct Head {
+pub struct Head {
     /// Its status.
-    pub(in crate::upstream) status: StatusCode,
+    pub status: StatusCode,
     /// HTTP/1.0 or HTTP/1.1.
-    pub(in crate::upstream) version: Version,
+    pub version: Version,
     /// Every field as it came.
-    pub(in crate::upstream) fields: HeaderMap,
+    pub fields: HeaderMap,
     /// Where its body ends.
-    pub(super) extent: Extent,
+    pub extent: Extent,
     /// The server will take another request on this connection (RFC 9112 s9.3).
-    pub(super) persists: bool,
+    pub persists: bool,
 }
 
 /// Where the body of an answer ends (RFC 9112 s6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub enum Extent {
     /// After so many bytes, none included.
     Length(u64),
     /// After the last chunk.
@@ -55,7 +55,8 @@ pub(super) enum Extent {
 
 /// How many bytes belong to a head that begins here, its empty line included; `None`: there is no
 /// empty line yet. The first `seen` bytes were looked at before, in vain.
-pub(super) fn end(bytes: &[u8], seen: usize) -> Option<usize> {
+#[must_use]
+pub fn end(bytes: &[u8], seen: usize) -> Option<usize> {
     // An end that was cut short by two bytes begins before what is new.
     let from = seen.saturating_sub(2);
     memchr::memchr_iter(b'\n', bytes.get(from..)?).find_map(|at| {
@@ -74,7 +75,10 @@ impl Head {
     ///
     /// Whatever would let two readers find two ends of the body is an error, as are bytes that
     /// another reader could take for a field of another name (HTTP-20; RFC 9112 s5.1, s6.3).
-    pub(super) fn parse(bytes: &Bytes, method: &Method) -> Result<Self, Malformed> {
+    ///
+    /// # Errors
+    /// What is wrong, for the log.
+    pub fn parse(bytes: &Bytes, method: &Method) -> Result<Self, Malformed> {
         let mut slots = [const { MaybeUninit::uninit() }; FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();

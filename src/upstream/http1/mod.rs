@@ -4,8 +4,8 @@
 //! a request and its answer nothing is handed from one task to another, and nothing waits its turn
 //! twice. What is parsed is parsed by `httparse`; where a body ends is decided here (`head.rs`).
 
-mod chunked;
-mod head;
+pub mod chunked;
+pub mod head;
 mod sending;
 
 use std::cell::RefCell;
@@ -24,13 +24,12 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, Sleep, sleep};
 
 use self::chunked::{Chunked, Piece};
-use self::head::{Extent, Malformed, malformed};
+use self::head::{Extent, Head, Malformed, malformed};
 use self::sending::{Cut, Sending};
 use super::BoxError;
 use super::connect::Io;
 use super::upload::Upload;
 
-pub(super) use self::head::Head;
 pub(super) use self::sending::{Framing, field};
 
 /// Bytes of a head, of all interim ones before it too.
@@ -210,7 +209,7 @@ impl Connection {
                 self.body = match head.extent {
                     Extent::Length(0) => Body::None,
                     Extent::Length(length) => Body::Length(length),
-                    Extent::Chunked => Body::Chunked(Chunked::new()),
+                    Extent::Chunked => Body::Chunked(Chunked::default()),
                     Extent::Close => Body::Close,
                 };
                 return Poll::Ready(Ok(head));
