@@ -173,9 +173,7 @@ where
             Ok::<_, Infallible>(answer)
         })
     });
-    let mut drained = std::pin::pin!(drained.fuse());
-    let mut timer = std::pin::pin!(tokio::time::sleep(limits.idle_timeout));
-    let mut watch = Watch::new(&track, limits, drained.as_mut(), timer.as_mut());
+    let mut watch = Watch::new(&track, limits, drained);
     if http2 {
         let connection = http2::Builder::new(Local)
             .timer(TokioTimer::new())

@@ -47,5 +47,6 @@ pub mod interaction;
 mod io;
 mod raw;
 pub mod respond;
+mod seldom;
 mod track;
 mod watch;

@@ -7,12 +7,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::future::Fuse;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::Limits;
 use super::io::ClientIo;
+use super::seldom::Seldom;
 use super::track::{Phase, Track};
 
 /// How long a connection that was told to end may take when it is idle.
@@ -25,9 +25,9 @@ pub(super) struct Watch<'c, D> {
     track: &'c Track,
     limits: Limits,
     /// The process wants the connection to end.
-    drained: Pin<&'c mut Fuse<D>>,
+    drained: Seldom<D>,
     /// Its one timer.
-    timer: Pin<&'c mut Sleep>,
+    timer: Seldom<Sleep>,
 }
 
 /// How hyper left a connection.
@@ -40,18 +40,18 @@ pub(super) enum Left {
 }
 
 impl<'c, D: Future<Output = ()>> Watch<'c, D> {
-    pub(super) const fn new(
-        track: &'c Track,
-        limits: Limits,
-        drained: Pin<&'c mut Fuse<D>>,
-        timer: Pin<&'c mut Sleep>,
-    ) -> Self {
+    pub(super) fn new(track: &'c Track, limits: Limits, drained: D) -> Self {
         Self {
             track,
             limits,
-            drained,
-            timer,
+            drained: Seldom::new(drained),
+            timer: Seldom::new(sleep(limits.idle_timeout)),
         }
+    }
+
+    /// Sets the timer.
+    fn wake_at(&mut self, at: Instant) {
+        self.timer.change(|timer| timer.reset(at));
     }
 
     /// Polls a connection to its end, or until it is at rest if it `rests`. The timer is not touched
@@ -73,7 +73,7 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
             .min(limits.body_timeout)
             .min(if rests { REST } else { Duration::MAX });
         let mut ending = false;
-        self.timer.as_mut().reset(Instant::now() + first);
+        self.wake_at(Instant::now() + first);
         loop {
             tokio::select! {
                 biased;
@@ -87,7 +87,7 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
                     ending = true;
                     graceful_shutdown(connection.as_mut());
                 }
-                () = self.timer.as_mut() => {
+                () = &mut self.timer => {
                     let rests = rests && !ending && track.may_rest();
                     let (since, limit) = match track.phase() {
                         Phase::Busy => (Instant::now(), first),
@@ -100,7 +100,7 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
                     let due = since + limit;
                     if Instant::now() < due {
                         // Never later than the shortest bound of a phase that may begin meanwhile.
-                        self.timer.as_mut().reset(due.min(Instant::now() + first));
+                        self.wake_at(due.min(Instant::now() + first));
                         continue;
                     }
                     match track.phase() {
@@ -118,7 +118,7 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
                             graceful_shutdown(connection.as_mut());
                         }
                     }
-                    self.timer.as_mut().reset(Instant::now() + GRACE.min(first));
+                    self.wake_at(Instant::now() + GRACE.min(first));
                 }
             }
         }
@@ -131,12 +131,12 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         if let Phase::Idle(since) = self.track.phase() {
-            self.timer.as_mut().reset(since + self.limits.idle_timeout);
+            self.wake_at(since + self.limits.idle_timeout);
             let readable = tokio::select! {
                 biased;
                 readable = io.readable() => readable,
                 () = &mut self.drained => Ok(false),
-                () = self.timer.as_mut() => Ok(false),
+                () = &mut self.timer => Ok(false),
             };
             match readable {
                 Ok(true) => {}
