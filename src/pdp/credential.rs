@@ -204,9 +204,12 @@ pub const fn is_tchar(byte: u8) -> bool {
 /// Whether a parameter is named `access_token`, as any server might read the name: decoded,
 /// without case, after `&` or `;`, and as the first word of an array's name.
 fn query_has_token(query: &str) -> bool {
-    query.split(['&', ';']).any(|parameter| {
-        let name = parameter.split('=').next().unwrap_or(parameter);
-        let mut letters = decoded(name).skip_while(|byte| matches!(byte, b' ' | b'+'));
+    // By bytes: all that is looked for is ASCII.
+    let mut parameters = query.as_bytes().split(|byte| matches!(byte, b'&' | b';'));
+    parameters.any(|parameter| {
+        let name = parameter.split(|byte| *byte == b'=').next();
+        let mut letters =
+            decoded(name.unwrap_or(parameter)).skip_while(|byte| matches!(byte, b' ' | b'+'));
         let begins = b"access_token".iter().all(|expected| {
             letters
                 .next()
