@@ -26,8 +26,8 @@ use crate::pdp::metadata;
 use crate::pdp::policy::Access;
 use crate::pdp::recorded::Seen;
 use crate::pdp::{
-    self, Answer, Ask, Authorized, Inbound, InteractionId, Peer, Pending, RequestHead, Route,
-    RouteTable, Snapshot, Standing, Step, Trail, Unavailable, UnixTime,
+    self, Answer, Ask, Authorized, Inbound, InteractionId, Peer, Pending, Presented, RequestHead,
+    Route, RouteTable, Snapshot, Standing, Step, Trail, Unavailable, UnixTime,
 };
 use crate::pip::Pip;
 use crate::refusal::{Reason, Refusal};
@@ -191,8 +191,32 @@ pub struct Connection {
     pub introduction: Rc<Introduction>,
     /// The header of the last DPoP proof that could be read.
     pub proof_header: Rc<RefCell<Option<Arc<ProofHeader>>>>,
+    /// The last credential that was taken. Of the peer alone: on the connection of a proxy in front,
+    /// how long it takes to compare with another client's token could tell what that one is.
+    pub presented: Rc<RefCell<Option<Arc<Presented>>>>,
     /// Makes a signal that fires when the process drains: ends a WebSocket.
     pub drained: Rc<dyn Fn() -> upstream::Drained>,
+}
+
+impl Connection {
+    /// The trail of a request, with what is known of the sender from earlier ones.
+    fn trail(&self, recording: bool) -> Trail {
+        Trail {
+            recording,
+            proof_header: self.proof_header.borrow().clone(),
+            presented: self.presented.borrow().clone().filter(|_| self.own),
+            ..Trail::default()
+        }
+    }
+
+    /// Takes what is worth knowing at the next request.
+    fn keep(&self, trail: &mut Trail) {
+        self.proof_header.replace(trail.proof_header.take());
+        let presented = trail.presented.take();
+        if self.own {
+            self.presented.replace(presented);
+        }
+    }
 }
 
 impl fmt::Debug for Connection {
@@ -236,11 +260,7 @@ pub async fn serve(
 
     let who = (id, standing.as_ref().ok().copied().flatten());
 
-    let mut trail = Trail {
-        recording: generation.recording.is_some(),
-        proof_header: connection.proof_header.borrow().clone(),
-        ..Trail::default()
-    };
+    let mut trail = connection.trail(generation.recording.is_some());
     let mut witness = Witness::new(UnixTime::from_secs(arrived.as_secs()));
     let judged = judge(
         &connection,
@@ -251,7 +271,8 @@ pub async fn serve(
         &mut record,
     )
     .await;
-    connection.proof_header.replace(trail.proof_header.take());
+    connection.keep(&mut trail);
+    let judged_at = witness.judged;
     let judged = audited(&connection, &generation, who, (&trail, witness), judged);
     record.stages.decide = record
         .started
@@ -532,4 +553,48 @@ fn log_at_end(
         record.finish();
     });
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_credential_is_kept_on_a_connection_of_one_client_alone() {
+        let metrics = Metrics::new(UnixTime::from_secs(0));
+        let pip = Pip::new(Arc::clone(&metrics), tokio::runtime::Handle::current());
+        let own = Connection {
+            shared: Arc::new(Shared::new(pip, Sink::memory(), &metrics)),
+            pool: Pool::new(),
+            peer: Arc::new(Peer {
+                remote: "192.0.2.1:40000".parse().unwrap(),
+                local: "192.0.2.2:443".parse().unwrap(),
+                listener: "bank".into(),
+                certificate: None,
+            }),
+            own: true,
+            limits: Limits::default(),
+            disclose_reasons: false,
+            introduction: Rc::default(),
+            proof_header: Rc::default(),
+            presented: Rc::default(),
+            drained: Rc::new(|| Box::pin(std::future::pending())),
+        };
+        // As for each request that comes through a proxy.
+        let of_client = Connection {
+            own: false,
+            ..own.clone()
+        };
+        let trail = || Trail {
+            presented: Some(Presented::for_tests("Bearer a.b.c")),
+            ..Trail::default()
+        };
+        of_client.keep(&mut trail());
+        assert!(own.presented.borrow().is_none());
+        let mut read = trail();
+        own.keep(&mut read);
+        assert!(read.presented.is_none(), "what is recorded has none");
+        assert!(own.trail(false).presented.is_some());
+        assert!(of_client.trail(false).presented.is_none());
+    }
 }

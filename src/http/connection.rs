@@ -47,6 +47,9 @@ pub struct Params {
     pub now: fn() -> UnixTime,
     /// Told of each answer to bytes that never became a request, for its log line.
     pub on_raw: Arc<dyn Fn(RawAnswer) + Send + Sync>,
+    /// Told that no request came for a while, and that nothing is under way: what is kept for the
+    /// next one must not be much from then on.
+    pub on_idle: Box<dyn Fn()>,
 }
 
 impl fmt::Debug for Params {
@@ -93,6 +96,7 @@ where
         disclose,
         now,
         on_raw,
+        on_idle,
     } = params;
     let track = Track::new(http2);
     let on_long = Arc::clone(&on_raw);
@@ -175,7 +179,8 @@ where
     });
     let mut drained = std::pin::pin!(drained.fuse());
     let mut timer = std::pin::pin!(tokio::time::sleep(limits.idle_timeout));
-    let mut watch = Watch::new(&track, limits, drained.as_mut(), timer.as_mut());
+    let (drained, timer) = (drained.as_mut(), timer.as_mut());
+    let mut watch = Watch::new(&track, limits, &*on_idle, (drained, timer));
     if http2 {
         let connection = http2::Builder::new(Local)
             .timer(TokioTimer::new())

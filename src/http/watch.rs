@@ -24,6 +24,8 @@ pub(super) const REST: Duration = Duration::from_millis(500);
 pub(super) struct Watch<'c, D> {
     track: &'c Track,
     limits: Limits,
+    /// See [`super::connection::Params::on_idle`].
+    on_idle: &'c dyn Fn(),
     /// The process wants the connection to end.
     drained: Pin<&'c mut Fuse<D>>,
     /// Its one timer.
@@ -43,12 +45,13 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
     pub(super) const fn new(
         track: &'c Track,
         limits: Limits,
-        drained: Pin<&'c mut Fuse<D>>,
-        timer: Pin<&'c mut Sleep>,
+        on_idle: &'c dyn Fn(),
+        (drained, timer): (Pin<&'c mut Fuse<D>>, Pin<&'c mut Sleep>),
     ) -> Self {
         Self {
             track,
             limits,
+            on_idle,
             drained,
             timer,
         }
@@ -97,6 +100,9 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
                         Phase::Head(since) => (since, limits.header_timeout),
                         Phase::Blocked(since) => (since, limits.body_timeout),
                     };
+                    if matches!(track.phase(), Phase::Idle(since) if since + REST <= Instant::now()) {
+                        (self.on_idle)();
+                    }
                     let due = since + limit;
                     if Instant::now() < due {
                         // Never later than the shortest bound of a phase that may begin meanwhile.
