@@ -74,7 +74,7 @@ pub(super) async fn connection(
     let ends = drain.clone();
     let distrusted = Rc::new(Notify::new());
     let over = Rc::clone(&distrusted);
-    let service = move |request: Request<http::body::RequestBody>| {
+    let service = move |request: Request<http::body::RequestBody>, sent_id| {
         let arrived = clock::since_epoch();
         let now = UnixTime::from_secs(arrived.as_secs());
         let standing = trust.standing(now);
@@ -89,7 +89,8 @@ pub(super) async fn connection(
         let draining = ends.clone();
         async move {
             let version = request.version();
-            let mut answer = pipeline::serve(connection, standing, request, arrived).await;
+            let mut answer =
+                pipeline::serve(connection, standing, (request, sent_id), arrived).await;
             // hyper says so itself once it was told; the answer may be there before that.
             let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             if draining.fired() && version < Version::HTTP_2 && !upgraded {

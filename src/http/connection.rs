@@ -83,11 +83,12 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const OWN_431: u32 = 8;
 
 /// Serves a connection to its end. `drained` resolves when the process wants it to end: what is
-/// under way finishes, and nothing follows.
+/// under way finishes, and nothing follows. `service` is called with each request, and with the
+/// interaction id that its client sent.
 pub async fn serve<IO, S, F, D>(io: IO, http2: bool, params: Params, drained: D, service: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<RequestBody>) -> F + 'static,
+    S: Fn(Request<RequestBody>, Option<InteractionId>) -> F + 'static,
     F: Future<Output = Response<AnswerBody>> + 'static,
     D: Future<Output = ()>,
 {
@@ -136,7 +137,7 @@ where
         Box::pin(async move {
             let request =
                 request.map(|body| RequestBody::new(body, limits.body_bytes, limits.body_timeout));
-            let read_whole = request.body().read_whole();
+            let progress = request.body().progress();
             let too_large =
                 version == Version::HTTP_2 && header_bytes(&request) > limits.header_bytes;
             // Most answers are the service's, with an id that it made.
@@ -159,7 +160,9 @@ where
                 });
                 Ok(own(reason, interaction_id))
             } else {
-                AssertUnwindSafe(service(request)).catch_unwind().await
+                // Pinned where it is made: it is large, and would be moved on the way otherwise.
+                let mut serving = std::pin::pin!(service(request, sent_id));
+                AssertUnwindSafe(serving.as_mut()).catch_unwind().await
             };
             let mut answer = answer.unwrap_or_else(|_| {
                 tracing::error!(
@@ -167,7 +170,7 @@ where
                 );
                 own(Reason::Internal, sent_id.unwrap_or_else(interaction::fresh))
             });
-            if version < Version::HTTP_2 && body_open && !read_whole.get() {
+            if version < Version::HTTP_2 && body_open && !progress.is_whole() {
                 track.set_linger();
             }
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {

@@ -167,9 +167,9 @@ impl Trail {
 #[derive(Debug)]
 pub enum Step<B> {
     /// It needs an answer.
-    Ask(Box<Pending<B>>),
+    Ask(Pending<B>),
     /// It is done.
-    Done(Box<Authorized<B>>),
+    Done(Authorized<B>),
 }
 
 /// A request whose decision waits for an answer.
@@ -193,12 +193,12 @@ enum Waiting<B> {
 impl<B> From<authorization::Next<B>> for Step<B> {
     fn from(next: authorization::Next<B>) -> Self {
         match next {
-            authorization::Next::Done(authorized) => Self::Done(Box::new(authorized)),
-            authorization::Next::Ask(route, ask, pending) => Self::Ask(Box::new(Pending {
+            authorization::Next::Done(authorized) => Self::Done(authorized),
+            authorization::Next::Ask(route, ask, pending) => Self::Ask(Pending {
                 route,
                 ask,
                 waiting: Waiting::Authorization(pending),
-            })),
+            }),
         }
     }
 }
@@ -380,7 +380,7 @@ impl<B> Pending<B> {
 /// Any reason of class `Credential` that can be known before a question.
 pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<Step<B>, Refusal> {
     let (routed, policy) = match authorize::gate(routed)? {
-        Gate::Open(authorized) => return Ok(Step::Done(Box::new(authorized))),
+        Gate::Open(authorized) => return Ok(Step::Done(authorized)),
         Gate::Guarded(routed, policy) => (routed, policy),
         Gate::Authorization(routed, guard) => {
             return authorization::begin(routed, &guard).map(Step::from);

@@ -1,7 +1,7 @@
 //! The one line that each request leaves, authorized or not, also when the client left in the
 //! middle: the record is filled on the way and writes itself as it ends.
 
-use std::cell::Cell;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,12 @@ use crate::refusal::{Reason, Refusal};
 pub use super::line::Format;
 pub use super::metrics::Outcome;
 pub use super::sink::Sink;
+
+/// How much of a request's body came, as its body counts.
+pub trait Received: fmt::Debug {
+    /// Bytes so far.
+    fn bytes(&self) -> u64;
+}
 
 /// What is known of a request. Fields are filled as they become known; [`Self::finish`] or the
 /// destructor writes the line and counts the request, once.
@@ -62,7 +68,7 @@ pub struct AccessRecord {
     /// Times of the stages; `total` is set at the end.
     pub stages: Stages,
     /// Bytes of the request body, as the body counts them.
-    pub received: Option<Rc<Cell<u64>>>,
+    pub received: Option<Rc<dyn Received>>,
     /// Bytes of the answer's body.
     pub bytes_out: u64,
     /// Server of the upstream that answered.
@@ -207,7 +213,7 @@ impl AccessRecord {
         self.written = true;
         self.stages.total = self.started.elapsed();
         let outcome = self.outcome();
-        let bytes_in = self.received.as_ref().map_or(0, |bytes| bytes.get());
+        let bytes_in = self.received.as_ref().map_or(0, |body| body.bytes());
         self.metrics.ended(
             (outcome, self.reason),
             self.status,

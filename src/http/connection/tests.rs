@@ -136,7 +136,7 @@ fn start_with(limits: Limits) -> Bench {
     let upload = Rc::new(RefCell::new(Vec::new()));
     let (seen, later) = (Rc::clone(&targets), Rc::clone(&upload));
     let calls = Cell::new(0);
-    let service = move |mut request: Request<RequestBody>| {
+    let service = move |mut request: Request<RequestBody>, _| {
         calls.set(calls.get() + 1);
         let number = calls.get();
         let target = request.uri().path().to_owned();

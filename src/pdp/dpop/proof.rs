@@ -225,7 +225,7 @@ impl Proof {
     ///
     /// # Errors
     /// `proof_signature_invalid`.
-    pub fn verify(self) -> Result<Proven, Refusal> {
+    pub fn verify(&self) -> Result<Proven, Refusal> {
         if !self.header.key.verifies(&self.signed, &self.signature) {
             return Err(Refusal::new(Reason::ProofSignatureInvalid));
         }
