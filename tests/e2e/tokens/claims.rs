@@ -161,7 +161,6 @@ fn the_same_token_is_judged_anew_by_every_route() {
 
 #[test]
 fn tokens_that_come_one_after_another_are_each_their_own() {
-    // TOK-24
     let sign = |subject: &str| {
         let draft = playing().stage.draft().claim("sub", subject);
         playing().stage.issuer.sign(&draft)
