@@ -17,7 +17,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use self::audited::{Witness, audited};
 use crate::audit::{Decision, Log, Recording};
 use crate::clock;
-use crate::http::body::{AnswerBody, FailureHandle, RequestBody};
+use crate::http::body::{AnswerBody, Progress, RequestBody};
 use crate::http::fields::Introduction;
 use crate::http::{Limits, interaction, respond};
 use crate::pdp::authorization::Endpoint;
@@ -26,8 +26,8 @@ use crate::pdp::metadata;
 use crate::pdp::policy::Access;
 use crate::pdp::recorded::Seen;
 use crate::pdp::{
-    self, Answer, Ask, Authorized, Inbound, InteractionId, Peer, Pending, RequestHead, Route,
-    RouteTable, Snapshot, Standing, Step, Trail, Unavailable, UnixTime,
+    self, Answer, Ask, Authorized, Inbound, InteractionId, Peer, Pending, Presented, RequestHead,
+    Route, RouteTable, Snapshot, Standing, Step, Trail, Unavailable, UnixTime,
 };
 use crate::pip::Pip;
 use crate::refusal::{Reason, Refusal};
@@ -191,8 +191,32 @@ pub struct Connection {
     pub introduction: Rc<Introduction>,
     /// The header of the last DPoP proof that could be read.
     pub proof_header: Rc<RefCell<Option<Arc<ProofHeader>>>>,
+    /// The last credential that was taken. Of the peer alone: on the connection of a proxy in front,
+    /// how long it takes to compare with another client's token could tell what that one is.
+    pub presented: Rc<RefCell<Option<Arc<Presented>>>>,
     /// Makes a signal that fires when the process drains: ends a WebSocket.
     pub drained: Rc<dyn Fn() -> upstream::Drained>,
+}
+
+impl Connection {
+    /// The trail of a request, with what is known of the sender from earlier ones.
+    fn trail(&self, recording: bool) -> Trail {
+        Trail {
+            recording,
+            proof_header: self.proof_header.borrow().clone(),
+            presented: self.presented.borrow().clone().filter(|_| self.own),
+            ..Trail::default()
+        }
+    }
+
+    /// Takes what is worth knowing at the next request.
+    fn keep(&self, trail: &mut Trail) {
+        self.proof_header.replace(trail.proof_header.take());
+        let presented = trail.presented.take();
+        if self.own {
+            self.presented.replace(presented);
+        }
+    }
 }
 
 impl fmt::Debug for Connection {
@@ -205,11 +229,11 @@ impl fmt::Debug for Connection {
 
 /// Serves one request that came at `arrived`, time since 1970-01-01T00:00:00Z. `standing` is what the
 /// listener's trust says of the certificate at that time, or why what a proxy in front says of its
-/// client cannot be taken.
+/// client cannot be taken; `sent_id` the interaction id that the client sent.
 pub async fn serve(
     connection: Rc<Connection>,
     standing: Result<Option<Standing>, Refusal>,
-    mut request: Request<RequestBody>,
+    (mut request, sent_id): (Request<RequestBody>, Option<InteractionId>),
     arrived: Duration,
 ) -> Response<AnswerBody> {
     let generation = connection.shared.generation.load_full();
@@ -220,42 +244,37 @@ pub async fn serve(
     let (parts, body) = request.into_parts();
     let version = parts.version;
     let is_head = parts.method == Method::HEAD;
-    let fresh = interaction::fresh();
-    let id = pdp::interaction_id(&parts.headers).unwrap_or(fresh);
+    let id = sent_id.unwrap_or_else(interaction::fresh);
     let mut record = connection.shared.record(&connection.peer, id, arrived);
     record.generation = generation.snapshot.generation;
     record.protocol = Some(version);
     record.method = Some(parts.method.clone());
     record.path = Some(parts.uri.path().into());
-    record.received = Some(body.counter());
-    let failure = body.failure_handle();
+    let progress = body.progress();
+    record.received = Some(Rc::clone(&progress) as _);
     let no_body = http_body::Body::is_end_stream(&body);
-    let whole = body.read_whole();
     let distrusted =
         connection.own && matches!(standing, Ok(Some(standing)) if standing != Standing::Trusted);
 
     let who = (id, standing.as_ref().ok().copied().flatten());
 
-    let mut trail = Trail {
-        recording: generation.recording.is_some(),
-        proof_header: connection.proof_header.borrow().clone(),
-        ..Trail::default()
-    };
+    let mut trail = connection.trail(generation.recording.is_some());
     let mut witness = Witness::new(UnixTime::from_secs(arrived.as_secs()));
     let judged = judge(
         &connection,
         &generation,
         standing,
-        (parts, fresh, body),
+        (parts, id, body),
         (&mut trail, &mut witness),
         &mut record,
     )
     .await;
-    connection.proof_header.replace(trail.proof_header.take());
+    connection.keep(&mut trail);
+    let judged_at = witness.judged;
     let judged = audited(&connection, &generation, who, (&trail, witness), judged);
-    record.stages.decide = record
-        .started
-        .elapsed()
+    let decided = Instant::now();
+    record.stages.decide = decided
+        .saturating_duration_since(record.started)
         .saturating_sub(record.stages.inform);
     if let Some(metrics) = trail
         .route
@@ -283,7 +302,15 @@ pub async fn serve(
         Ok(Judged::Permit(permit)) => {
             record.decided(permit.observed());
             expires = permit.expires();
-            send(&connection, permit, upgrade, &failure, &mut record).await
+            let times = (judged_at, decided);
+            send(
+                &connection,
+                permit,
+                (upgrade, times),
+                &progress,
+                &mut record,
+            )
+            .await
         }
         Err(refusal) => Err(refusal),
     };
@@ -315,7 +342,8 @@ pub async fn serve(
                 respond::Manner {
                     format: policy.and_then(|policy| policy.error_format.as_deref()),
                     disclose: connection.disclose_reasons,
-                    close: (!(no_body || whole.get()) || distrusted) && version < Version::HTTP_2,
+                    close: (!(no_body || progress.is_whole()) || distrusted)
+                        && version < Version::HTTP_2,
                     is_head,
                     now: clock::now(),
                 },
@@ -338,7 +366,7 @@ fn nonce(generation: &Generation, trail: &Trail) -> Option<Box<str>> {
 /// What becomes of a request that is not refused.
 enum Judged {
     /// It may go to its upstream.
-    Permit(Box<Authorized<RequestBody>>),
+    Permit(Authorized<RequestBody>),
     /// It asks what we say of ourselves (RFC 9728).
     Metadata(String),
 }
@@ -348,11 +376,11 @@ async fn judge(
     connection: &Connection,
     generation: &Generation,
     standing: Result<Option<Standing>, Refusal>,
-    (parts, fresh, body): (http::request::Parts, InteractionId, RequestBody),
+    (parts, id, body): (http::request::Parts, InteractionId, RequestBody),
     (trail, witness): (&mut Trail, &mut Witness),
     record: &mut AccessRecord,
 ) -> Result<Judged, Refusal> {
-    let head = RequestHead::new(parts, fresh)?;
+    let head = RequestHead::identified(parts, id)?;
     witness.seen = generation.recording.is_some().then(|| Seen::of(&head));
     let standing = standing?;
     let snapshot = &generation.snapshot;
@@ -396,10 +424,15 @@ async fn judge(
                         .await
                 };
                 record.stages.inform += asked.elapsed();
-                // Time is read after the answer has come: a slow one cannot stretch a token's life.
+                // Time is read after the answer has come: a slow one cannot stretch a token's life. What
+                // is remembered is at hand, and costs none.
+                let now = match pending.ask() {
+                    Ask::Recall(_) | Ask::Remember(..) => witness.judged,
+                    _ => witness.now(),
+                };
                 step = match answer {
-                    Ok(answer) => pending.resume(answer, witness.now(), trail)?,
-                    Err(why) => pending.unanswered(&why, witness.now(), trail)?,
+                    Ok(answer) => pending.resume(answer, now, trail)?,
+                    Err(why) => pending.unanswered(&why, now, trail)?,
                 };
             }
         }
@@ -410,8 +443,8 @@ async fn judge(
 struct Bounds {
     body_bytes: u64,
     body_timeout: Duration,
-    /// What is left of the request's time.
-    left: Duration,
+    /// When the request's time is over.
+    until: tokio::time::Instant,
 }
 
 fn bounds(connection: &Connection, route: &Route, started: Instant) -> Bounds {
@@ -420,7 +453,7 @@ fn bounds(connection: &Connection, route: &Route, started: Instant) -> Bounds {
     Bounds {
         body_bytes: own.body_bytes.unwrap_or(listener.body_bytes),
         body_timeout: own.body_timeout.unwrap_or(listener.body_timeout),
-        left: within.saturating_sub(started.elapsed()),
+        until: (started + within).into(),
     }
 }
 
@@ -440,7 +473,7 @@ async fn read_body(
         });
     };
     body.set_bounds(bounds.body_bytes, bounds.body_timeout);
-    let read = tokio::time::timeout(bounds.left, body.read_ahead(limit)).await;
+    let read = tokio::time::timeout_at(bounds.until, body.read_ahead(limit)).await;
     read.unwrap_or(Err(Reason::RequestTooSlow))
         .map(Answer::Body)
         .map_err(|reason| Unavailable {
@@ -450,18 +483,19 @@ async fn read_body(
         })
 }
 
-/// Sends an authorized request on, within the bounds of its route and listener.
+/// Sends an authorized request on, within the bounds of its route and listener. `judged` and `started`
+/// are the same moment, now, by the wall clock and for durations.
 async fn send(
     connection: &Connection,
-    mut permit: Box<Authorized<RequestBody>>,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
-    failure: &FailureHandle,
+    mut permit: Authorized<RequestBody>,
+    (upgrade, (judged, started)): (Option<hyper::upgrade::OnUpgrade>, (UnixTime, Instant)),
+    progress: &Progress,
     record: &mut AccessRecord,
 ) -> Result<Forwarded, Refusal> {
     let Bounds {
         body_bytes,
         body_timeout,
-        left,
+        until,
     } = bounds(connection, permit.route(), record.started);
     let endpoint = match &permit.route().access {
         Access::Authorization(guard) => Some(guard.endpoint),
@@ -473,22 +507,20 @@ async fn send(
         return Err(Reason::BodyTooLarge.into());
     }
 
-    let started = Instant::now();
     let drain = upgrade.is_some().then(|| (connection.drained)());
     let facts = ForwardFacts {
         remote: connection.peer.remote,
         scheme: "https",
         introduction: Rc::clone(&connection.introduction),
-        now: clock::now(),
-        due: (started + left).into(),
+        now: judged,
+        due: until,
         body_timeout,
         on_upgrade: upgrade,
         drain,
     };
-    // Pinned where it is made: it is large, and would be moved on the way otherwise.
-    let forwarding = std::pin::pin!(upstream::forward(&connection.pool, *permit, facts));
-    let sent = forwarding.await;
-    record.stages.upstream = started.elapsed();
+    let sent = upstream::forward(&connection.pool, permit, facts).await;
+    let answered = Instant::now();
+    record.stages.upstream = answered.saturating_duration_since(started);
     // What went wrong may be the client's body and not the upstream: never one for the other.
     match sent {
         // A browser would send the user's password on (FAPI 2.0 Security Profile s5.3.2.2-10;
@@ -511,7 +543,7 @@ async fn send(
         Err(failed) => {
             record.server = failed.server;
             record.attempts = failed.attempts;
-            Err(failure.cause().map_or(failed.refusal, Refusal::new))
+            Err(progress.failure().map_or(failed.refusal, Refusal::new))
         }
     }
 }
@@ -529,4 +561,48 @@ fn log_at_end(
         record.finish();
     });
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_credential_is_kept_on_a_connection_of_one_client_alone() {
+        let metrics = Metrics::new(UnixTime::from_secs(0));
+        let pip = Pip::new(Arc::clone(&metrics), tokio::runtime::Handle::current());
+        let own = Connection {
+            shared: Arc::new(Shared::new(pip, Sink::memory(), &metrics)),
+            pool: Pool::new(),
+            peer: Arc::new(Peer {
+                remote: "192.0.2.1:40000".parse().unwrap(),
+                local: "192.0.2.2:443".parse().unwrap(),
+                listener: "bank".into(),
+                certificate: None,
+            }),
+            own: true,
+            limits: Limits::default(),
+            disclose_reasons: false,
+            introduction: Rc::default(),
+            proof_header: Rc::default(),
+            presented: Rc::default(),
+            drained: Rc::new(|| Box::pin(std::future::pending())),
+        };
+        // As for each request that comes through a proxy.
+        let of_client = Connection {
+            own: false,
+            ..own.clone()
+        };
+        let trail = || Trail {
+            presented: Some(Presented::for_tests("Bearer a.b.c")),
+            ..Trail::default()
+        };
+        of_client.keep(&mut trail());
+        assert!(own.presented.borrow().is_none());
+        let mut read = trail();
+        own.keep(&mut read);
+        assert!(read.presented.is_none(), "what is recorded has none");
+        assert!(own.trail(false).presented.is_some());
+        assert!(of_client.trail(false).presented.is_none());
+    }
 }

@@ -23,7 +23,7 @@ use crate::refusal::{Refusal, challenges};
 
 /// How the decision ended.
 enum Outcome {
-    Authorized(Box<Authorized<()>>),
+    Authorized(Authorized<()>),
     Refused(Refusal),
 }
 
@@ -140,7 +140,7 @@ fn decide(
     evidence: &Evidence,
     trail: &mut Trail,
     account: &mut Account,
-) -> Result<Box<Authorized<()>>, Refusal> {
+) -> Result<Authorized<()>, Refusal> {
     let now = evidence.now;
     let (parts, body) = request.into_parts();
     let head = RequestHead::new(parts, InteractionId::from_random([0; 16]))?;
@@ -206,7 +206,7 @@ fn finish(as_json: bool, account: &Account, outcome: Outcome, peer: &Peer) -> Ex
             let observed = permit
                 .observed()
                 .map(|refusal| refusal.reason().spec().code);
-            let upstream = Upstream::of(*permit, peer);
+            let upstream = Upstream::of(permit, peer);
             let (outcome, line) = match observed {
                 None => ("authorized", "authorized".to_owned()),
                 Some(code) => (

@@ -1,5 +1,6 @@
 //! From a finished handshake to the pipeline: one connection's glue.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use ::http::{HeaderValue, Request, StatusCode, Version};
 use super::worker::Plane;
 use crate::http::connection::{Params, RawAnswer};
 use crate::listener::{Drain, Live, Permit};
-use crate::pdp::{Peer, Standing, UnixTime};
+use crate::pdp::{Peer, Presented, Standing, UnixTime};
 use crate::refusal::Refusal;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::{Alpn, FrontProxy, Secured};
@@ -36,11 +37,16 @@ pub(super) async fn connection(
     let settings = &live.settings;
     // A WebSocket outlives the HTTP of its connection; it keeps the place that it was given.
     let place = Rc::new((permit, Counted::new(plane.metrics.listener(&settings.name))));
+    let presented: Rc<RefCell<Option<Arc<Presented>>>> = Rc::default();
     let params = Params {
         limits: settings.limits,
         disclose: settings.disclose_reasons,
         now: clock::now,
         on_raw: raw_answers(&plane, &peer),
+        on_idle: Box::new({
+            let presented = Rc::clone(&presented);
+            move || drop(presented.take())
+        }),
     };
     let connection = Rc::new(pipeline::Connection {
         shared: Arc::clone(&plane.shared),
@@ -51,6 +57,7 @@ pub(super) async fn connection(
         disclose_reasons: settings.disclose_reasons,
         introduction: Rc::default(),
         proof_header: Rc::default(),
+        presented: Rc::clone(&presented),
         drained: {
             let (drain, place) = (drain.clone(), Rc::clone(&place));
             Rc::new(move || {
@@ -67,7 +74,7 @@ pub(super) async fn connection(
     let ends = drain.clone();
     let distrusted = Rc::new(Notify::new());
     let over = Rc::clone(&distrusted);
-    let service = move |request: Request<http::body::RequestBody>| {
+    let service = move |request: Request<http::body::RequestBody>, sent_id| {
         let arrived = clock::since_epoch();
         let now = UnixTime::from_secs(arrived.as_secs());
         let standing = trust.standing(now);
@@ -82,7 +89,8 @@ pub(super) async fn connection(
         let draining = ends.clone();
         async move {
             let version = request.version();
-            let mut answer = pipeline::serve(connection, standing, request, arrived).await;
+            let mut answer =
+                pipeline::serve(connection, standing, (request, sent_id), arrived).await;
             // hyper says so itself once it was told; the answer may be there before that.
             let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             if draining.fired() && version < Version::HTTP_2 && !upgraded {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::track::InFlight;
 use crate::refusal::Reason;
+use crate::telemetry::access::Received;
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -35,16 +36,32 @@ pub enum BodyError {
     Broken(hyper::Error),
 }
 
-/// Tells, after the fact, whether it was the client's body that failed: an error of the upstream
-/// that it caused is 413, 408 or 400 and never 502.
-#[derive(Debug, Clone, Default)]
-pub struct FailureHandle(Rc<Cell<Option<Reason>>>);
+/// How far the body of a request came, readable after the body is gone.
+#[derive(Debug, Default)]
+pub struct Progress {
+    read: Cell<u64>,
+    whole: Cell<bool>,
+    failure: Cell<Option<Reason>>,
+}
 
-impl FailureHandle {
-    /// The cause, if the body failed.
+impl Progress {
+    /// Whether all of it was read.
     #[must_use]
-    pub fn cause(&self) -> Option<Reason> {
-        self.0.get()
+    pub fn is_whole(&self) -> bool {
+        self.whole.get()
+    }
+
+    /// Why it failed, if it did: an error of the upstream that the client's body caused is 413, 408
+    /// or 400 and never 502.
+    #[must_use]
+    pub fn failure(&self) -> Option<Reason> {
+        self.failure.get()
+    }
+}
+
+impl Received for Progress {
+    fn bytes(&self) -> u64 {
+        self.read.get()
     }
 }
 
@@ -54,14 +71,13 @@ pub struct RequestBody {
     inner: hyper::body::Incoming,
     limit: u64,
     timeout: Duration,
-    read: Rc<Cell<u64>>,
-    whole: Rc<Cell<bool>>,
-    failure: FailureHandle,
+    progress: Rc<Progress>,
     timer: Option<Pin<Box<Sleep>>>,
     /// When something last came, or was first waited for.
     since: Option<Instant>,
-    /// What was read for the decision, and goes on before the rest.
-    ahead: Ahead,
+    /// What was read for the decision, and goes on before the rest. Boxed: few are read, and all are
+    /// moved on and on with their request.
+    ahead: Option<Box<Ahead>>,
 }
 
 /// The part of a body that was read before it was sent on.
@@ -81,12 +97,10 @@ impl RequestBody {
             inner,
             limit,
             timeout,
-            read: Rc::default(),
-            whole: Rc::default(),
-            failure: FailureHandle::default(),
+            progress: Rc::default(),
             timer: None,
             since: None,
-            ahead: Ahead::default(),
+            ahead: None,
         }
     }
 
@@ -96,7 +110,8 @@ impl RequestBody {
     /// # Errors
     /// `body_too_large`, `request_too_slow`, `request_malformed`.
     pub async fn read_ahead(&mut self, most: usize) -> Result<Bytes, Reason> {
-        let mut data = BytesMut::from(std::mem::take(&mut self.ahead.data));
+        let mut ahead = self.ahead.take().unwrap_or_default();
+        let mut data = BytesMut::from(std::mem::take(&mut ahead.data));
         let read = loop {
             if self
                 .inner
@@ -107,21 +122,24 @@ impl RequestBody {
             {
                 break Err(Reason::BodyTooLarge);
             }
-            if self.ahead.ended {
+            if ahead.ended {
                 break Ok(());
             }
             let next = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_inner(cx)).await;
             match next.map(|frame| frame.map(Frame::into_data)) {
                 Some(Ok(Ok(piece))) => data.extend_from_slice(&piece),
-                Some(Ok(Err(frame))) => self.ahead.trailers = frame.into_trailers().ok(),
+                Some(Ok(Err(frame))) => ahead.trailers = frame.into_trailers().ok(),
                 Some(Err(_)) => {
-                    break Err(self.failure.cause().unwrap_or(Reason::RequestMalformed));
+                    let failure = self.progress.failure();
+                    break Err(failure.unwrap_or(Reason::RequestMalformed));
                 }
-                None => self.ahead.ended = true,
+                None => ahead.ended = true,
             }
         };
-        self.ahead.data = data.freeze();
-        read.map(|()| self.ahead.data.clone())
+        ahead.data = data.freeze();
+        let data = ahead.data.clone();
+        self.ahead = Some(ahead);
+        read.map(|()| data)
     }
 
     /// Other bounds: those of the route.
@@ -136,22 +154,10 @@ impl RequestBody {
         self.size_hint().lower() > self.limit
     }
 
-    /// Bytes read so far, readable after the body is gone.
+    /// See [`Progress`].
     #[must_use]
-    pub fn counter(&self) -> Rc<Cell<u64>> {
-        Rc::clone(&self.read)
-    }
-
-    /// Whether all of it was read, readable after the body is gone.
-    #[must_use]
-    pub fn read_whole(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.whole)
-    }
-
-    /// See [`FailureHandle`].
-    #[must_use]
-    pub fn failure_handle(&self) -> FailureHandle {
-        self.failure.clone()
+    pub fn progress(&self) -> Rc<Progress> {
+        Rc::clone(&self.progress)
     }
 
     fn fail(
@@ -159,7 +165,7 @@ impl RequestBody {
         reason: Reason,
         error: BodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.failure.0.set(Some(reason));
+        self.progress.failure.set(Some(reason));
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -173,10 +179,10 @@ impl RequestBody {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.since = None;
-                self.whole.set(self.inner.is_end_stream());
+                self.progress.whole.set(self.inner.is_end_stream());
                 if let Some(data) = frame.data_ref() {
-                    let read = self.read.get().saturating_add(data.len() as u64);
-                    self.read.set(read);
+                    let read = self.progress.read.get().saturating_add(data.len() as u64);
+                    self.progress.read.set(read);
                     if read > self.limit {
                         return self.fail(Reason::BodyTooLarge, BodyError::TooLarge);
                     }
@@ -187,7 +193,7 @@ impl RequestBody {
                 self.fail(Reason::RequestMalformed, BodyError::Broken(error))
             }
             Poll::Ready(None) => {
-                self.whole.set(true);
+                self.progress.whole.set(true);
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -218,39 +224,43 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if !self.ahead.data.is_empty() {
-            let data = std::mem::take(&mut self.ahead.data);
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        if let Some(trailers) = self.ahead.trailers.take() {
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-        }
-        if self.ahead.ended {
-            return Poll::Ready(None);
+        if let Some(ahead) = &mut self.ahead {
+            if !ahead.data.is_empty() {
+                let data = std::mem::take(&mut ahead.data);
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if let Some(trailers) = ahead.trailers.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            if ahead.ended {
+                return Poll::Ready(None);
+            }
         }
         self.poll_inner(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        let Ahead {
-            data,
-            trailers,
-            ended,
-        } = &self.ahead;
-        data.is_empty() && trailers.is_none() && (*ended || self.inner.is_end_stream())
+        let Some(ahead) = &self.ahead else {
+            return self.inner.is_end_stream();
+        };
+        let given = ahead.data.is_empty() && ahead.trailers.is_none();
+        given && (ahead.ended || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.ahead.data.len() as u64;
-        // With trailers it must not be sent as a body of known length, which has none.
-        if self.ahead.ended && self.ahead.trailers.is_none() {
-            return SizeHint::with_exact(ahead);
-        }
         let rest = self.inner.size_hint();
+        let Some(ahead) = &self.ahead else {
+            return rest;
+        };
+        let length = ahead.data.len() as u64;
+        // With trailers it must not be sent as a body of known length, which has none.
+        if ahead.ended && ahead.trailers.is_none() {
+            return SizeHint::with_exact(length);
+        }
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(ahead));
-        if let Some(upper) = rest.upper().filter(|_| !self.ahead.ended) {
-            hint.set_upper(upper.saturating_add(ahead));
+        hint.set_lower(rest.lower().saturating_add(length));
+        if let Some(upper) = rest.upper().filter(|_| !ahead.ended) {
+            hint.set_upper(upper.saturating_add(length));
         }
         hint
     }

@@ -47,6 +47,9 @@ pub struct Params {
     pub now: fn() -> UnixTime,
     /// Told of each answer to bytes that never became a request, for its log line.
     pub on_raw: Arc<dyn Fn(RawAnswer) + Send + Sync>,
+    /// Told that no request came for a while, and that nothing is under way: what is kept for the
+    /// next one must not be much from then on.
+    pub on_idle: Box<dyn Fn()>,
 }
 
 impl fmt::Debug for Params {
@@ -80,11 +83,12 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const OWN_431: u32 = 8;
 
 /// Serves a connection to its end. `drained` resolves when the process wants it to end: what is
-/// under way finishes, and nothing follows.
+/// under way finishes, and nothing follows. `service` is called with each request, and with the
+/// interaction id that its client sent.
 pub async fn serve<IO, S, F, D>(io: IO, http2: bool, params: Params, drained: D, service: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Fn(Request<RequestBody>) -> F + 'static,
+    S: Fn(Request<RequestBody>, Option<InteractionId>) -> F + 'static,
     F: Future<Output = Response<AnswerBody>> + 'static,
     D: Future<Output = ()>,
 {
@@ -93,6 +97,7 @@ where
         disclose,
         now,
         on_raw,
+        on_idle,
     } = params;
     let track = Track::new(http2);
     let on_long = Arc::clone(&on_raw);
@@ -132,7 +137,7 @@ where
         Box::pin(async move {
             let request =
                 request.map(|body| RequestBody::new(body, limits.body_bytes, limits.body_timeout));
-            let read_whole = request.body().read_whole();
+            let progress = request.body().progress();
             let too_large =
                 version == Version::HTTP_2 && header_bytes(&request) > limits.header_bytes;
             // Most answers are the service's, with an id that it made.
@@ -155,7 +160,9 @@ where
                 });
                 Ok(own(reason, interaction_id))
             } else {
-                AssertUnwindSafe(service(request)).catch_unwind().await
+                // Pinned where it is made: it is large, and would be moved on the way otherwise.
+                let mut serving = std::pin::pin!(service(request, sent_id));
+                AssertUnwindSafe(serving.as_mut()).catch_unwind().await
             };
             let mut answer = answer.unwrap_or_else(|_| {
                 tracing::error!(
@@ -163,7 +170,7 @@ where
                 );
                 own(Reason::Internal, sent_id.unwrap_or_else(interaction::fresh))
             });
-            if version < Version::HTTP_2 && body_open && !read_whole.get() {
+            if version < Version::HTTP_2 && body_open && !progress.is_whole() {
                 track.set_linger();
             }
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -173,7 +180,7 @@ where
             Ok::<_, Infallible>(answer)
         })
     });
-    let mut watch = Watch::new(&track, limits, drained);
+    let mut watch = Watch::new(&track, limits, &*on_idle, drained);
     if http2 {
         let connection = http2::Builder::new(Local)
             .timer(TokioTimer::new())

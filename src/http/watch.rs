@@ -24,6 +24,8 @@ pub(super) const REST: Duration = Duration::from_millis(500);
 pub(super) struct Watch<'c, D> {
     track: &'c Track,
     limits: Limits,
+    /// See [`super::connection::Params::on_idle`].
+    on_idle: &'c dyn Fn(),
     /// The process wants the connection to end.
     drained: Seldom<D>,
     /// Its one timer.
@@ -40,10 +42,11 @@ pub(super) enum Left {
 }
 
 impl<'c, D: Future<Output = ()>> Watch<'c, D> {
-    pub(super) fn new(track: &'c Track, limits: Limits, drained: D) -> Self {
+    pub(super) fn new(track: &'c Track, limits: Limits, on_idle: &'c dyn Fn(), drained: D) -> Self {
         Self {
             track,
             limits,
+            on_idle,
             drained: Seldom::new(drained),
             timer: Seldom::new(sleep(limits.idle_timeout)),
         }
@@ -97,6 +100,9 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
                         Phase::Head(since) => (since, limits.header_timeout),
                         Phase::Blocked(since) => (since, limits.body_timeout),
                     };
+                    if matches!(track.phase(), Phase::Idle(since) if since + REST <= Instant::now()) {
+                        (self.on_idle)();
+                    }
                     let due = since + limit;
                     if Instant::now() < due {
                         // Never later than the shortest bound of a phase that may begin meanwhile.

@@ -26,9 +26,7 @@ use crate::refusal::{Class, Reason, Refusal, Scheme};
 #[must_use]
 #[derive(Debug)]
 pub struct Authorized<B> {
-    head: RequestHead,
-    peer: Arc<Peer>,
-    body: B,
+    inbound: Box<Inbound<B>>,
     route: Arc<Route>,
     identity: Vec<(HeaderName, HeaderValue)>,
     expires: Option<UnixTime>,
@@ -56,7 +54,7 @@ impl<B> Authorized<B> {
     /// The canonical request.
     #[must_use]
     pub const fn head(&self) -> &RequestHead {
-        &self.head
+        &self.inbound.head
     }
 
     /// Its route.
@@ -85,20 +83,24 @@ impl<B> Authorized<B> {
 
     /// The body, whose bounds are the shell's to set before it is sent on.
     pub const fn body_mut(&mut self) -> &mut B {
-        &mut self.body
+        &mut self.inbound.body
     }
 
     /// Takes it apart, to be sent on.
     pub fn into_parts(self) -> Parts<B> {
         let Self {
-            head,
-            peer,
-            body,
+            inbound,
             route,
             identity,
             expires,
             observed: _,
         } = self;
+        let Inbound {
+            head,
+            peer,
+            standing: _,
+            body,
+        } = *inbound;
         Parts {
             head,
             peer,
@@ -187,10 +189,6 @@ pub(super) struct Evidence<'e> {
 /// # Errors
 /// Any reason of class `Credential` or `Permission`, and `header_required`; with the request, so
 /// that a route that is only observed can go on.
-#[expect(
-    clippy::result_large_err,
-    reason = "the request is handed back, and the caller takes it apart at once"
-)]
 pub(super) fn decide<B>(
     routed: Routed<B>,
     policy: &Policy,
@@ -294,9 +292,7 @@ impl<B> Authorized<B> {
         expires: Option<UnixTime>,
     ) -> Self {
         Self {
-            head: inbound.head,
-            peer: inbound.peer,
-            body: inbound.body,
+            inbound: Box::new(inbound),
             route,
             identity,
             expires,
@@ -314,21 +310,13 @@ impl<B> Authorized<B> {
         observed: Option<Refusal>,
     ) -> Self {
         let Routed {
-            inbound:
-                Inbound {
-                    head,
-                    peer,
-                    standing: _,
-                    body,
-                },
+            inbound,
             snapshot: _,
             route,
             token_bytes: _,
         } = routed;
         Self {
-            head,
-            peer,
-            body,
+            inbound,
             route,
             identity,
             expires,

@@ -1,5 +1,8 @@
 //! Exactly one access token, from exactly one place.
 
+use std::fmt;
+use std::sync::Arc;
+
 use http::header::AUTHORIZATION;
 
 use super::head::RequestHead;
@@ -16,22 +19,89 @@ pub struct Credential {
     pub token: AccessToken,
 }
 
+/// What the `Authorization` field of a request says, worth keeping for the sender's next one: a client
+/// sends the same token again and again, and what is said of the field depends on its bytes alone.
+///
+/// What a route makes of it is not kept: see [`Presented::passes`].
+pub struct Presented {
+    /// All of the field: another one, by however little, is read anew.
+    field: Box<[u8]>,
+    credential: Credential,
+    signed: bool,
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Presented(not shown)")
+    }
+}
+
+impl Presented {
+    fn new(field: &str, credential: Credential) -> Self {
+        Self {
+            field: field.as_bytes().into(),
+            signed: looks_signed(&credential.token),
+            credential,
+        }
+    }
+
+    /// Whether this very field was read, and a route with these rules takes it. Where not, it is read
+    /// as if nothing were known of it, so that what is wrong is said in one place.
+    fn passes(&self, field: &[u8], max_token_bytes: usize, schemes: Schemes) -> bool {
+        *self.field == *field
+            && schemes.has(self.credential.scheme)
+            && self.credential.token.expose().len() <= max_token_bytes
+    }
+
+    /// A field of one scheme and one token, for tests.
+    #[cfg(test)]
+    pub(crate) fn for_tests(field: &str) -> Arc<Self> {
+        let head = super::head::tests::head("GET", "/", &[("host", "a"), ("authorization", field)]);
+        let both = Schemes {
+            bearer: true,
+            dpop: true,
+        };
+        presented(&head.unwrap(), usize::MAX, both, None).unwrap()
+    }
+
+    /// The scheme and the token.
+    pub(super) const fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// See [`looks_signed`].
+    pub(super) const fn looks_signed(&self) -> bool {
+        self.signed
+    }
+}
+
 /// The access token of a request: in the one `Authorization` field, after one of the `schemes` that
 /// its route takes (RFC 6750 s2.1, RFC 9449 s7.1). Neither a form nor a cookie is looked at
 /// (PRES-04, PRES-11).
 ///
-/// Whether it is a JWT or opaque is seen later (`looks_signed`): most tokens are remembered, and
-/// those need no look.
-///
 /// # Errors
-/// `token_in_query`, `token_repeated`, `token_missing`, `credentials_malformed`,
-/// `scheme_unsupported`, `token_too_large` (longer than `max_token_bytes`), `token_malformed`.
+/// `token_in_query`, and as [`presented`].
 pub fn credential(
     head: &RequestHead,
     max_token_bytes: usize,
     schemes: Schemes,
 ) -> Result<Credential, Refusal> {
     none_in_query(head)?;
+    presented(head, max_token_bytes, schemes, None).map(|found| found.credential.clone())
+}
+
+/// The same for a request whose query holds no token ([`none_in_query`]), where the field may be the
+/// one that is `known`: it is not read again then, and the outcome is the same.
+///
+/// # Errors
+/// `token_repeated`, `token_missing`, `credentials_malformed`, `scheme_unsupported`,
+/// `token_too_large` (longer than `max_token_bytes`), `token_malformed`.
+pub(super) fn presented(
+    head: &RequestHead,
+    max_token_bytes: usize,
+    schemes: Schemes,
+    known: Option<&Arc<Presented>>,
+) -> Result<Arc<Presented>, Refusal> {
     let offered = |refusal: Refusal| refusal.advise(|advice| advice.schemes = schemes);
     let mut fields = head.headers().get_all(AUTHORIZATION).iter();
     let Some(field) = fields.next() else {
@@ -41,6 +111,11 @@ pub fn credential(
     if fields.next().is_some() {
         return Err(offered(Reason::TokenRepeated.into()));
     }
+    if let Some(known) = known
+        && known.passes(field.as_bytes(), max_token_bytes, schemes)
+    {
+        return Ok(Arc::clone(known));
+    }
     // As `to_str` would: of what a field value may hold, all but the bytes above ASCII. Asked for a
     // machine word at a time, since a token is long.
     let field = Some(field.as_bytes()).filter(|bytes| bytes.is_ascii());
@@ -49,11 +124,10 @@ pub fn credential(
     };
     let (scheme, token) = scheme_of(field, schemes).map_err(|reason| offered(reason.into()))?;
     judge(token, max_token_bytes)
-        .map(|()| Credential {
-            scheme,
-            token: AccessToken::new(token),
-        })
-        .map_err(|refusal| offered(refusal).advise(|advice| advice.used = Some(scheme)))
+        .map_err(|refusal| offered(refusal).advise(|advice| advice.used = Some(scheme)))?;
+    let token = AccessToken::new(token);
+    let credential = Credential { scheme, token };
+    Ok(Arc::new(Presented::new(field, credential)))
 }
 
 fn judge(token: &str, max_token_bytes: usize) -> Result<(), Refusal> {
@@ -204,9 +278,12 @@ pub const fn is_tchar(byte: u8) -> bool {
 /// Whether a parameter is named `access_token`, as any server might read the name: decoded,
 /// without case, after `&` or `;`, and as the first word of an array's name.
 fn query_has_token(query: &str) -> bool {
-    query.split(['&', ';']).any(|parameter| {
-        let name = parameter.split('=').next().unwrap_or(parameter);
-        let mut letters = decoded(name).skip_while(|byte| matches!(byte, b' ' | b'+'));
+    // By bytes: all that is looked for is ASCII.
+    let mut parameters = query.as_bytes().split(|byte| matches!(byte, b'&' | b';'));
+    parameters.any(|parameter| {
+        let name = parameter.split(|byte| *byte == b'=').next();
+        let mut letters =
+            decoded(name.unwrap_or(parameter)).skip_while(|byte| matches!(byte, b' ' | b'+'));
         let begins = b"access_token".iter().all(|expected| {
             letters
                 .next()

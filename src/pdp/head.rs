@@ -86,6 +86,16 @@ impl RequestHead {
     /// `method_not_allowed` for CONNECT, whose target is no path (HTTP-16), and `route_not_found`
     /// for `OPTIONS *`, which names no resource (RFC 9110 s9.3.7).
     pub fn new(parts: request::Parts, fresh: InteractionId) -> Result<Self, Refusal> {
+        let id = interaction_id(&parts.headers).unwrap_or(fresh);
+        Self::identified(parts, id)
+    }
+
+    /// The same where [`interaction_id`] of the request was looked at before: `id` is what came of
+    /// it.
+    ///
+    /// # Errors
+    /// As [`RequestHead::new`].
+    pub fn identified(parts: request::Parts, id: InteractionId) -> Result<Self, Refusal> {
         let request::Parts {
             method,
             uri,
@@ -140,7 +150,6 @@ impl RequestHead {
                 "the query holds a blank, a control character or a byte outside ASCII",
             ));
         }
-        let interaction_id = interaction_id(&headers).unwrap_or(fresh);
         Ok(Self {
             method,
             host,
@@ -149,7 +158,7 @@ impl RequestHead {
             shape,
             version,
             headers,
-            interaction_id,
+            interaction_id: id,
         })
     }
 

@@ -61,6 +61,12 @@ impl InteractionId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The text as bytes: hexadecimal digits and dashes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 36] {
+        &self.0
+    }
+
     /// The text as a header value.
     #[must_use]
     pub fn to_header(&self) -> http::HeaderValue {

@@ -45,7 +45,7 @@ mod validity;
 mod weight;
 
 pub use authorize::Authorized;
-pub use credential::{Credential, credential};
+pub use credential::{Credential, Presented, credential};
 pub use head::{Ambiguities, HeadParts, RequestHead};
 pub use interaction::{INTERACTION_ID, InteractionId, interaction_id};
 pub use introspection::Introspected;

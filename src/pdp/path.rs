@@ -81,11 +81,13 @@ pub(super) fn inspect(path: &str) -> Result<Shape, Flaw> {
         return Err(Flaw::Relative);
     }
     let mut shape = Shape::default();
-    let mut escaped = false;
+    let (mut escaped, mut dotted) = (false, false);
     let mut previous = b' ';
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
         match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'A'..=b'Z' => {}
+            b'.' => dotted = true,
             b'%' => {
                 escaped = true;
                 let high = bytes.next().and_then(nibble).ok_or(Flaw::Escape)?;
@@ -107,7 +109,10 @@ pub(super) fn inspect(path: &str) -> Result<Shape, Flaw> {
             settled(&reading)?;
         }
     }
-    dot_segments(path)?;
+    // As sent, it holds no blanks; without a dot, there is no segment of dots in it.
+    if dotted {
+        dot_segments(path)?;
+    }
     Ok(shape)
 }
 
@@ -206,8 +211,8 @@ fn merged(path: &str) -> String {
 }
 
 /// The bytes of a text with each good escape replaced by its byte, once.
-pub(super) fn decoded(text: &str) -> impl Iterator<Item = u8> + Clone + '_ {
-    let mut bytes = text.bytes();
+pub(super) fn decoded<T: AsRef<[u8]> + ?Sized>(text: &T) -> impl Iterator<Item = u8> + Clone + '_ {
+    let mut bytes = text.as_ref().iter().copied();
     std::iter::from_fn(move || {
         let byte = bytes.next()?;
         if byte != b'%' {

@@ -39,7 +39,8 @@ pub struct RouteTable {
 #[must_use]
 #[derive(Debug)]
 pub struct Routed<B> {
-    pub(super) inbound: Inbound<B>,
+    /// Boxed: it is large, and goes from hand to hand, on into the permit.
+    pub(super) inbound: Box<Inbound<B>>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) route: Arc<Route>,
     /// Bytes that an access token may have on the request's listener.
@@ -80,7 +81,7 @@ pub fn route<B>(
     };
     Ok(Routed {
         token_bytes: table.token_bytes,
-        inbound,
+        inbound: Box::new(inbound),
         snapshot: Arc::clone(snapshot),
         route,
     })

@@ -82,11 +82,11 @@ impl Sender {
     ///
     /// # Errors
     /// `proof_signature_invalid`.
-    pub(super) fn proven(self) -> Result<Self, Refusal> {
-        match self {
-            Self::Claimed(proof) => proof.verify().map(|proven| Self::Proven(Box::new(proven))),
-            Self::Bearer | Self::Proven(_) => Ok(self),
+    pub(super) fn prove(&mut self) -> Result<(), Refusal> {
+        if let Self::Claimed(proof) = self {
+            *self = Self::Proven(Box::new(proof.verify()?));
         }
+        Ok(())
     }
 
     /// The scheme.

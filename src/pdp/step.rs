@@ -11,7 +11,7 @@ use bytes::Bytes;
 use self::case::{Case, challenged, observed, read};
 use super::authorization::{self, Client, Server, Wanted};
 use super::authorize::{self, Authorized, Gate};
-use super::credential::{Credential, credential, looks_signed};
+use super::credential::{Credential, Presented, presented};
 use super::dpop::{ProofFacts, ProofHeader, ReplayKey, ReplayRule};
 use super::introspection::{How, Introspected};
 use super::jwt::Candidate;
@@ -133,6 +133,9 @@ pub struct Trail {
     pub accepted: Arc<[Box<str>]>,
     /// Whether what only a record wants is worked out too.
     pub recording: bool,
+    /// The credential, once its field was read. Before that, the one that the sender used last, if it
+    /// is known: what is the same is not read again.
+    pub presented: Option<Arc<Presented>>,
     /// What is recorded of the proof, once it could be read, where it is wanted.
     pub proof: Option<ProofFacts>,
     /// The header of the proof, once it was read. Before that, one that the sender used earlier, if
@@ -164,9 +167,9 @@ impl Trail {
 #[derive(Debug)]
 pub enum Step<B> {
     /// It needs an answer.
-    Ask(Box<Pending<B>>),
+    Ask(Pending<B>),
     /// It is done.
-    Done(Box<Authorized<B>>),
+    Done(Authorized<B>),
 }
 
 /// A request whose decision waits for an answer.
@@ -190,12 +193,12 @@ enum Waiting<B> {
 impl<B> From<authorization::Next<B>> for Step<B> {
     fn from(next: authorization::Next<B>) -> Self {
         match next {
-            authorization::Next::Done(authorized) => Self::Done(Box::new(authorized)),
-            authorization::Next::Ask(route, ask, pending) => Self::Ask(Box::new(Pending {
+            authorization::Next::Done(authorized) => Self::Done(authorized),
+            authorization::Next::Ask(route, ask, pending) => Self::Ask(Pending {
                 route,
                 ask,
                 waiting: Waiting::Authorization(pending),
-            })),
+            }),
         }
     }
 }
@@ -377,27 +380,29 @@ impl<B> Pending<B> {
 /// Any reason of class `Credential` that can be known before a question.
 pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<Step<B>, Refusal> {
     let (routed, policy) = match authorize::gate(routed)? {
-        Gate::Open(authorized) => return Ok(Step::Done(Box::new(authorized))),
+        Gate::Open(authorized) => return Ok(Step::Done(authorized)),
         Gate::Guarded(routed, policy) => (routed, policy),
         Gate::Authorization(routed, guard) => {
             return authorization::begin(routed, &guard).map(Step::from);
         }
     };
     trail.policy = Some(Arc::clone(&policy));
-    let presented = credential(
+    let presented = presented(
         &routed.inbound.head,
         routed.token_bytes,
         policy.binding.schemes(),
+        trail.presented.as_ref(),
     );
-    let Credential { scheme, token } = match presented {
-        Ok(credential) => credential,
+    let presented = match presented {
+        Ok(presented) => presented,
         Err(refusal) => return observed(routed, refusal, now),
     };
-    let read = Sender::read(scheme, &token, &routed, &policy, (now, trail));
+    let Credential { scheme, token } = presented.credential();
+    let read = Sender::read(*scheme, token, &routed, &policy, (now, trail));
     let sender = match read {
         Ok(sender) => sender,
         Err(refusal) => {
-            return observed(routed, challenged(refusal, &policy, scheme), now);
+            return observed(routed, challenged(refusal, &policy, *scheme), now);
         }
     };
     let case = Case {
@@ -406,7 +411,10 @@ pub fn begin<B>(routed: Routed<B>, now: UnixTime, trail: &mut Trail) -> Result<S
         sender,
         content: None,
     };
-    if looks_signed(&token) {
+    let token = token.clone();
+    let signed = presented.looks_signed();
+    trail.presented = Some(presented);
+    if signed {
         let digest = token.digest();
         trail.digest = Some(digest);
         Ok(case.ask(Ask::Recall(digest), Evidence::Presented(token)))

@@ -10,17 +10,18 @@ use super::peer::Thumbprint;
 use super::policy::IssuerId;
 use super::time::UnixTime;
 
-/// An access token as it came. `Debug` does not show it and there is no `Display`.
+/// An access token as it came; clones share the text. `Debug` does not show it and there is no
+/// `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken {
-    text: Box<str>,
+    text: Arc<str>,
     digest: TokenDigest,
 }
 
 impl AccessToken {
     /// Takes the text of a token. It is hashed here, once: all that becomes of it needs that.
     #[must_use]
-    pub fn new(text: impl Into<Box<str>>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         let mut bytes = [0; 32];

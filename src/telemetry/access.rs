@@ -1,7 +1,7 @@
 //! The one line that each request leaves, authorized or not, also when the client left in the
 //! middle: the record is filled on the way and writes itself as it ends.
 
-use std::cell::Cell;
+use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,12 @@ use crate::refusal::{Reason, Refusal};
 pub use super::line::Format;
 pub use super::metrics::Outcome;
 pub use super::sink::Sink;
+
+/// How much of a request's body came, as its body counts.
+pub trait Received: fmt::Debug {
+    /// Bytes so far.
+    fn bytes(&self) -> u64;
+}
 
 /// What is known of a request. Fields are filled as they become known; [`Self::finish`] or the
 /// destructor writes the line and counts the request, once.
@@ -62,7 +68,7 @@ pub struct AccessRecord {
     /// Times of the stages; `total` is set at the end.
     pub stages: Stages,
     /// Bytes of the request body, as the body counts them.
-    pub received: Option<Rc<Cell<u64>>>,
+    pub received: Option<Rc<dyn Received>>,
     /// Bytes of the answer's body.
     pub bytes_out: u64,
     /// Server of the upstream that answered.
@@ -207,7 +213,7 @@ impl AccessRecord {
         self.written = true;
         self.stages.total = self.started.elapsed();
         let outcome = self.outcome();
-        let bytes_in = self.received.as_ref().map_or(0, |bytes| bytes.get());
+        let bytes_in = self.received.as_ref().map_or(0, |body| body.bytes());
         self.metrics.ended(
             (outcome, self.reason),
             self.status,
@@ -219,15 +225,16 @@ impl AccessRecord {
 
     fn line(&self, outcome: Outcome, bytes_in: u64) {
         let mut line = Line::new(self.sink.format());
-        line.word(name!("time"), &self.time.to_string());
-        line.word(name!("outcome"), outcome.name());
+        line.known_word(name!("time"), &self.time.text());
+        line.known_word(name!("outcome"), outcome.name().as_bytes());
         match (self.sink.format(), self.status) {
             (Format::Json, Some(status)) => line.number(name!("status"), status.into()),
             (Format::Json, None) => {}
             (Format::Text, Some(status)) => {
-                line.word(name!("status"), itoa::Buffer::new().format(status));
+                let mut digits = itoa::Buffer::new();
+                line.known_word(name!("status"), digits.format(status).as_bytes());
             }
-            (Format::Text, None) => line.word(name!("status"), "-"),
+            (Format::Text, None) => line.known_word(name!("status"), b"-"),
         }
         if let Some(method) = &self.method {
             line.word(name!("method"), &clean(method.as_str(), 32));
@@ -235,22 +242,18 @@ impl AccessRecord {
         if let Some(path) = &self.path {
             line.word(name!("path"), &clean(path, 2048));
         }
+        if let Some(reason) = self.reason {
+            line.known(name!("reason"), reason.spec().code.as_bytes());
+        }
+        if let Some(detail) = &self.detail {
+            line.string(name!("detail"), &clean(detail, 512));
+        }
+        line.known(name!("interaction_id"), self.interaction_id.as_bytes());
         let mut text = |name: Name, value: Option<&str>, longest| {
             if let Some(value) = value {
                 line.string(name, &clean(value, longest));
             }
         };
-        text(
-            name!("reason"),
-            self.reason.map(|reason| reason.spec().code),
-            64,
-        );
-        text(name!("detail"), self.detail.as_deref(), 512);
-        text(
-            name!("interaction_id"),
-            Some(self.interaction_id.as_str()),
-            36,
-        );
         text(name!("listener"), Some(&self.peer.listener), 128);
         text(name!("route"), self.route.as_deref(), 128);
         text(
@@ -278,23 +281,23 @@ impl AccessRecord {
                 .and_then(|client| client.organisation.as_deref()),
             256,
         );
-        let certificate = self.peer.certificate.as_ref();
-        text(
-            name!("certificate"),
-            certificate.map(|c| &*c.thumbprint_text),
-            64,
-        );
-        text(name!("upstream"), self.server.as_deref(), 128);
-        text(name!("protocol"), self.protocol.map(protocol), 16);
-        let shadow = self
-            .shadow
-            .map(|reason| reason.map_or("authorized", |r| r.spec().code));
-        text(name!("shadow"), shadow, 64);
-        text(
-            name!("introspection"),
-            self.introspection.map(How::name),
-            16,
-        );
+        if let Some(certificate) = &self.peer.certificate {
+            let thumbprint = certificate.thumbprint_text.as_bytes();
+            line.known(name!("certificate"), thumbprint);
+        }
+        if let Some(server) = &self.server {
+            line.string(name!("upstream"), &clean(server, 128));
+        }
+        if let Some(version) = self.protocol {
+            line.known(name!("protocol"), protocol(version).as_bytes());
+        }
+        if let Some(reason) = self.shadow {
+            let shadow = reason.map_or("authorized", |reason| reason.spec().code);
+            line.known(name!("shadow"), shadow.as_bytes());
+        }
+        if let Some(how) = self.introspection {
+            line.known(name!("introspection"), how.name().as_bytes());
+        }
         if let Some(digest) = &self.token_digest {
             line.hex(name!("token_sha256"), half(digest));
         }

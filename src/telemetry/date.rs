@@ -1,5 +1,6 @@
 //! Dates for the log: RFC 3339 in UTC, with milliseconds.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
@@ -22,33 +23,60 @@ impl Timestamp {
         text.push('Z');
         text
     }
+
+    /// `2026-11-22T08:15:30.042Z` (RFC 3339 s5.6). All but the milliseconds is made once a second a
+    /// thread.
+    pub(super) fn text(self) -> [u8; LENGTH] {
+        thread_local! {
+            static LAST: Cell<Option<(u64, [u8; LENGTH])>> = const { Cell::new(None) };
+        }
+        let secs = self.0.as_secs();
+        let mut text = match LAST.get() {
+            Some((at, text)) if at == secs => text,
+            _ => {
+                let text = whole_second(secs);
+                LAST.set(Some((secs, text)));
+                text
+            }
+        };
+        digits(&mut text, (23, 3), self.0.subsec_millis().into());
+        text
+    }
 }
 
 impl fmt::Display for Timestamp {
-    /// `2026-11-22T08:15:30.042Z` (RFC 3339 s5.6).
+    /// See [`Timestamp::text`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secs = self.0.as_secs();
-        let (year, month, day) = date(secs / 86_400);
-        let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);
-        let millis = self.0.subsec_millis();
-        // Digit by digit: each request writes one, and the formatter pads by detours.
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        for (end, digits, number) in [
-            (4, 4, year),
-            (7, 2, month),
-            (10, 2, day),
-            (13, 2, hour),
-            (16, 2, minute),
-            (19, 2, second),
-            (23, 3, u64::from(millis)),
-        ] {
-            let mut left = number;
-            for place in text.iter_mut().take(end).rev().take(digits) {
-                *place = b'0' | u8::try_from(left % 10).unwrap_or_default();
-                left /= 10;
-            }
-        }
-        f.write_str(str::from_utf8(&text).unwrap_or_default())
+        f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
+    }
+}
+
+const LENGTH: usize = "2026-11-22T08:15:30.042Z".len();
+
+/// The text of a moment that is so many seconds after 1970-01-01T00:00:00Z.
+fn whole_second(secs: u64) -> [u8; LENGTH] {
+    let (year, month, day) = date(secs / 86_400);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    for (place, number) in [
+        ((4, 4), year),
+        ((7, 2), month),
+        ((10, 2), day),
+        ((13, 2), secs / 3600 % 24),
+        ((16, 2), secs / 60 % 60),
+        ((19, 2), secs % 60),
+    ] {
+        digits(&mut text, place, number);
+    }
+    text
+}
+
+/// Writes the last `count` digits of a number before `end`: each request writes a date, and the
+/// formatter pads by detours.
+fn digits(text: &mut [u8; LENGTH], (end, count): (usize, usize), number: u64) {
+    let mut left = number;
+    for place in text.iter_mut().take(end).rev().take(count) {
+        *place = b'0' | u8::try_from(left % 10).unwrap_or_default();
+        left /= 10;
     }
 }
 

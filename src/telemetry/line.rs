@@ -2,7 +2,7 @@
 //! so that nothing a client sends can begin a line of its own or steer a terminal.
 
 use std::cell::Cell;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) use name;
 
 thread_local! {
     /// The buffer of this thread's last line.
-    static SPARE: Cell<String> = const { Cell::new(String::new()) };
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// What a spare buffer keeps of its memory: most lines fit.
@@ -45,7 +45,7 @@ const KEPT: usize = 4096;
 /// A line under way: fields in the order in which they are added.
 pub(super) struct Line {
     format: Format,
-    text: String,
+    text: Vec<u8>,
 }
 
 impl Line {
@@ -55,17 +55,19 @@ impl Line {
         Self { format, text }
     }
 
+    /// Inlined, so that the length of each name is known where it is copied.
+    #[inline]
     fn name(&mut self, name: Name) {
-        match self.format {
-            Format::Json if self.text.is_empty() => {
-                self.text.push('{');
-                self.text.push_str(name.json.get(1..).unwrap_or_default());
-            }
-            Format::Json => self.text.push_str(name.json),
-            Format::Text if self.text.is_empty() => {
-                self.text.push_str(name.text.get(1..).unwrap_or_default());
-            }
-            Format::Text => self.text.push_str(name.text),
+        let (first, text) = match self.format {
+            Format::Json => ("{", name.json),
+            Format::Text => ("", name.text),
+        };
+        if self.text.is_empty() {
+            self.text.extend_from_slice(first.as_bytes());
+            let text = text.get(1..).unwrap_or_default();
+            self.text.extend_from_slice(text.as_bytes());
+        } else {
+            self.text.extend_from_slice(text.as_bytes());
         }
     }
 
@@ -73,12 +75,19 @@ impl Line {
         self.name(name);
         let plain = |c: char| matches!(c, '!'..='~') && !matches!(c, '"' | '\\' | '=');
         if self.format == Format::Text && !value.is_empty() && value.chars().all(plain) {
-            self.text.push_str(value);
+            self.text.extend_from_slice(value.as_bytes());
             return;
         }
-        self.text.push('"');
+        self.text.push(b'"');
         escape(&mut self.text, value);
-        self.text.push('"');
+        self.text.push(b'"');
+    }
+
+    /// A text of letters, digits and marks that need neither escapes nor quotes: one of our own words,
+    /// or one whose form was checked.
+    #[inline]
+    pub(super) fn known(&mut self, name: Name, value: &[u8]) {
+        self.plain(name, |text| text.extend_from_slice(value));
     }
 
     /// A text that stands on its own at the beginning of a line for people.
@@ -87,39 +96,47 @@ impl Line {
             Format::Json => self.string(name, value),
             Format::Text => {
                 if !self.text.is_empty() {
-                    self.text.push(' ');
+                    self.text.push(b' ');
                 }
                 escape(&mut self.text, value);
             }
         }
     }
 
+    /// The same of a text as [`Self::known`] takes it.
+    #[inline]
+    pub(super) fn known_word(&mut self, name: Name, value: &[u8]) {
+        match self.format {
+            Format::Json => self.known(name, value),
+            Format::Text => {
+                if !self.text.is_empty() {
+                    self.text.push(b' ');
+                }
+                self.text.extend_from_slice(value);
+            }
+        }
+    }
+
     /// A text that needs no escapes, as `write` adds it.
-    fn plain(&mut self, name: Name, write: impl FnOnce(&mut String)) {
+    #[inline]
+    fn plain(&mut self, name: Name, write: impl FnOnce(&mut Vec<u8>)) {
         self.name(name);
         let quoted = self.format == Format::Json;
         if quoted {
-            self.text.push('"');
+            self.text.push(b'"');
         }
         write(&mut self.text);
         if quoted {
-            self.text.push('"');
+            self.text.push(b'"');
         }
     }
 
     /// Bytes in hexadecimal digits.
     pub(super) fn hex(&mut self, name: Name, value: &[u8]) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let digit = |nibble: u8| {
-            let digit = HEX.get(usize::from(nibble)).copied();
-            digit.map_or('0', char::from)
-        };
-        self.plain(name, |text| {
-            for byte in value {
-                text.push(digit(byte >> 4));
-                text.push(digit(byte & 0x0f));
-            }
-        });
+        // Without branches, so that the compiler makes many digits at once.
+        let digit = |nibble: u8| nibble + b'0' + u8::from(nibble > 9) * (b'a' - b'0' - 10);
+        let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 0x0f)];
+        self.plain(name, |text| text.extend(value.iter().flat_map(digits)));
     }
 
     /// An address with its port.
@@ -132,7 +149,8 @@ impl Line {
 
     pub(super) fn number(&mut self, name: Name, value: u64) {
         self.name(name);
-        self.text.push_str(itoa::Buffer::new().format(value));
+        let mut digits = itoa::Buffer::new();
+        self.text.extend_from_slice(digits.format(value).as_bytes());
     }
 
     /// A stage in whole microseconds; one that was not reached is left out.
@@ -145,10 +163,10 @@ impl Line {
     /// Gives the line, with its line break, to `take`.
     pub(super) fn end(mut self, take: impl FnOnce(&[u8])) {
         if self.format == Format::Json {
-            self.text.push('}');
+            self.text.push(b'}');
         }
-        self.text.push('\n');
-        take(self.text.as_bytes());
+        self.text.push(b'\n');
+        take(&self.text);
         self.text.clear();
         self.text.shrink_to(KEPT);
         SPARE.set(self.text);
@@ -156,29 +174,23 @@ impl Line {
 }
 
 /// Without the detours of the formatter: each line has one.
-fn ipv4(to: &mut String, value: SocketAddrV4) {
+fn ipv4(to: &mut Vec<u8>, value: SocketAddrV4) {
     let mut number = itoa::Buffer::new();
     for (at, octet) in value.ip().octets().into_iter().enumerate() {
         if at > 0 {
-            to.push('.');
+            to.push(b'.');
         }
-        to.push_str(number.format(octet));
+        to.extend_from_slice(number.format(octet).as_bytes());
     }
-    to.push(':');
-    to.push_str(number.format(value.port()));
+    to.push(b':');
+    to.extend_from_slice(number.format(value.port()).as_bytes());
 }
 
 /// RFC 8259 s7, and beyond it everything that a terminal or a log viewer may take as a command or
 /// a line break: DEL, C1 controls, line and paragraph separators, changes of direction.
-fn escape(to: &mut String, text: &str) {
-    // Nearly every text is, and can be looked at many bytes at once.
-    let plain = |byte: u8| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
-    if text
-        .bytes()
-        .fold(0, |odd, byte| odd | u8::from(!plain(byte)))
-        == 0
-    {
-        to.push_str(text);
+fn escape(to: &mut Vec<u8>, text: &str) {
+    if is_plain(text.as_bytes()) {
+        to.extend_from_slice(text.as_bytes());
         return;
     }
     let mut plain_from = 0;
@@ -196,15 +208,28 @@ fn escape(to: &mut String, text: &str) {
             | '\u{feff}' => "",
             _ => continue,
         };
-        to.push_str(text.get(plain_from..at).unwrap_or_default());
+        to.extend_from_slice(text.get(plain_from..at).unwrap_or_default().as_bytes());
         plain_from = at + c.len_utf8();
         if short.is_empty() {
-            let _written: std::fmt::Result = write!(to, "\\u{:04x}", u32::from(c));
+            let _written: std::io::Result<()> = write!(to, "\\u{:04x}", u32::from(c));
         } else {
-            to.push_str(short);
+            to.extend_from_slice(short.as_bytes());
         }
     }
-    to.push_str(text.get(plain_from..).unwrap_or_default());
+    to.extend_from_slice(text.get(plain_from..).unwrap_or_default().as_bytes());
+}
+
+/// Whether a text needs no escapes, as nearly none does. In pieces of one size, the last one filled
+/// up, so that the compiler looks at all bytes of a piece at once.
+fn is_plain(text: &[u8]) -> bool {
+    let fits = |byte: &u8| (b' '..=b'~').contains(byte) & (*byte != b'"') & (*byte != b'\\');
+    let fit = |piece: &[u8; 16]| piece.iter().fold(true, |all, byte| all & fits(byte));
+    let (pieces, rest) = text.as_chunks();
+    let mut last = [b' '; 16];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    pieces.iter().all(fit) && fit(&last)
 }
 
 #[cfg(test)]

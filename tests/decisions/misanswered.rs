@@ -20,7 +20,7 @@ fn asked(
     case: &Case,
     known: &SharedToken,
     wanted: impl Fn(&Ask) -> bool,
-) -> (Box<Pending<()>>, Trail) {
+) -> (Pending<()>, Trail) {
     let mut trail = Trail::default();
     let inbound = world.inbound(case).expect("a request");
     let routed = route(inbound, &world.snapshot(case), &mut trail).expect("a route");

@@ -221,7 +221,7 @@ pub(crate) struct LinkingChange {
 /// How a decision ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Authorized(Box<Authorized<()>>),
+    Authorized(Authorized<()>),
     Refused(Refusal),
 }
 
@@ -550,7 +550,7 @@ impl World {
         known: Option<&SharedToken>,
         trail: &mut Trail,
         traces: &mut Traces,
-    ) -> Result<Box<Authorized<()>>, Refusal> {
+    ) -> Result<Authorized<()>, Refusal> {
         let routed = route(self.inbound(case)?, &self.snapshot(case), trail)?;
         self.finish(case, routed, known, trail, traces)
     }
@@ -563,7 +563,7 @@ impl World {
         known: Option<&SharedToken>,
         trail: &mut Trail,
         traces: &mut Traces,
-    ) -> Result<Box<Authorized<()>>, Refusal> {
+    ) -> Result<Authorized<()>, Refusal> {
         let now = UnixTime::from_secs(NOW.saturating_add_signed(case.clock));
         let mut step = begin(routed, now, trail)?;
         for _ in 0..7 {

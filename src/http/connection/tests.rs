@@ -77,6 +77,8 @@ struct Bench {
     /// What was read of a body after its answer.
     upload: Rc<RefCell<Vec<u8>>>,
     raw: Arc<Mutex<Vec<Reason>>>,
+    /// How often it was idle.
+    idle: Rc<Cell<usize>>,
     over: JoinHandle<()>,
 }
 
@@ -119,17 +121,22 @@ fn start_with(limits: Limits) -> Bench {
     };
     let raw = Arc::new(Mutex::new(Vec::new()));
     let to = Arc::clone(&raw);
+    let idle = Rc::new(Cell::new(0));
     let params = Params {
         limits,
         disclose: true,
         now: || UnixTime::from_secs(1_700_000_000),
         on_raw: Arc::new(move |answer: RawAnswer| to.lock().unwrap().push(answer.reason)),
+        on_idle: Box::new({
+            let idle = Rc::clone(&idle);
+            move || idle.set(idle.get() + 1)
+        }),
     };
     let targets = Rc::new(RefCell::new(Vec::new()));
     let upload = Rc::new(RefCell::new(Vec::new()));
     let (seen, later) = (Rc::clone(&targets), Rc::clone(&upload));
     let calls = Cell::new(0);
-    let service = move |mut request: Request<RequestBody>| {
+    let service = move |mut request: Request<RequestBody>, _| {
         calls.set(calls.get() + 1);
         let number = calls.get();
         let target = request.uri().path().to_owned();
@@ -195,6 +202,7 @@ fn start_with(limits: Limits) -> Bench {
         targets,
         upload,
         raw,
+        idle,
         over,
     }
 }
@@ -463,6 +471,26 @@ fn nothing_follows_a_close_that_takes_its_time() {
         bench.send("GET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
         sleep(REST * 3).await;
         assert_eq!(*bench.targets.borrow(), ["/a"]);
+    });
+}
+
+#[test]
+fn it_is_idle_when_it_rests_and_not_while_requests_come() {
+    on_paused_clock(async {
+        let mut bench = start();
+        for _ in 0..8 {
+            bench.get("/a").await;
+            sleep(REST / 2).await;
+        }
+        bench.get("/slow").await;
+        assert_eq!(bench.idle.get(), 0);
+        bench.settle().await;
+        assert!(bench.at_rest());
+        assert_eq!(bench.idle.get(), 1);
+        bench.get("/a").await;
+        assert_eq!(bench.idle.get(), 1);
+        bench.settle().await;
+        assert_eq!(bench.idle.get(), 2);
     });
 }
 

@@ -328,12 +328,12 @@ impl Sent {
             observe_until: None,
         };
         Routed {
-            inbound: Inbound {
+            inbound: Box::new(Inbound {
                 head: head(self.method, &target, &headers).unwrap(),
                 peer: Arc::new(peer(self.certificate)),
                 standing: self.certificate.map(|_| Standing::Trusted),
                 body: self.body.clone(),
-            },
+            }),
             snapshot: Arc::new(Snapshot::default()),
             route: Arc::new(route),
             token_bytes: 100,

@@ -197,6 +197,131 @@ fn challenges_name_the_error_only_where_a_bearer_token_came() {
     );
 }
 
+const BOTH: Schemes = Schemes {
+    bearer: true,
+    dpop: true,
+};
+
+/// What is said of a field where another is known: the token or the reason, and whether it was read.
+fn after(
+    field: &str,
+    (longest, schemes): (usize, Schemes),
+    known: Option<&Arc<Presented>>,
+) -> (Result<(Scheme, String), Reason>, bool) {
+    let head = head("GET", "/", &[("host", "a"), ("authorization", field)]).expect("a good head");
+    match presented(&head, longest, schemes, known) {
+        Ok(found) => {
+            let Credential { scheme, token } = found.credential();
+            assert_eq!(found.looks_signed(), looks_signed(token));
+            assert_eq!(token.digest(), AccessToken::new(token.expose()).digest());
+            let read = known.is_none_or(|known| !Arc::ptr_eq(known, &found));
+            (Ok((*scheme, token.expose().to_owned())), read)
+        }
+        Err(refusal) => (Err(refusal.reason()), true),
+    }
+}
+
+#[test]
+fn the_same_field_is_read_once_and_no_other_is_taken_for_it() {
+    let field = format!("Bearer {JWT}");
+    let (before, long) = (Presented::for_tests(&field), JWT.len());
+    let token = |token: &str| Ok((Scheme::Bearer, token.to_owned()));
+    let after = |field: &str, rules| after(field, rules, Some(&before));
+    assert_eq!(after(&field, (long, BOTH)), (token(JWT), false));
+    assert_eq!(after(&field, (long, Schemes::BEARER)), (token(JWT), false));
+    // Another token of the same length, by its first byte, its last one and one between.
+    for other in [
+        "fyJhbGciOiJQUzI1NiJ9.e30.c2ln",
+        "eyJhbGciOiJQUzI1NiJ9.e30.c2lo",
+        "eyJhbGciOiJQUzI1NiJ9.e31.c2ln",
+    ] {
+        assert_eq!(
+            after(&format!("Bearer {other}"), (long, BOTH)),
+            (token(other), true)
+        );
+    }
+    // The same token, said otherwise; its beginning; and more than it.
+    for other in [
+        format!("bearer {JWT}"),
+        format!("Bearer  {JWT}"),
+        format!("Bearer {JWT} "),
+    ] {
+        assert_eq!(after(&other, (long, BOTH)), (token(JWT), true), "{other}");
+    }
+    let (short, _) = JWT.split_at(long - 1);
+    assert_eq!(
+        after(&format!("Bearer {short}"), (long, BOTH)),
+        (token(short), true)
+    );
+    let more = format!("Bearer {JWT}.x");
+    assert!(after(&more, (more.len(), BOTH)).1);
+    // Another route: shorter tokens, another scheme.
+    let too_large = Err(Reason::TokenTooLarge);
+    assert_eq!(after(&field, (long - 1, BOTH)).0, too_large);
+    let unsupported = Err(Reason::SchemeUnsupported);
+    assert_eq!(
+        after(
+            &field,
+            (
+                long,
+                Schemes {
+                    bearer: false,
+                    dpop: true
+                }
+            )
+        )
+        .0,
+        unsupported
+    );
+    let of_dpop = format!("DPoP {JWT}");
+    assert_eq!(
+        after(&of_dpop, (long, BOTH)),
+        (Ok((Scheme::Dpop, JWT.to_owned())), true)
+    );
+    assert_eq!(after(&of_dpop, (long, Schemes::BEARER)).0, unsupported);
+}
+
+#[test]
+fn a_field_that_is_known_makes_no_second_one_good() {
+    let field = format!("Bearer {JWT}");
+    let before = Presented::for_tests(&field);
+    for fields in [vec![], vec![&*field, &*field], vec![&*field, "Basic x"]] {
+        let mut all = vec![("host", "a")];
+        all.extend(fields.iter().map(|value| ("authorization", *value)));
+        let head = head("GET", "/", &all).expect("a good head");
+        let reason = if fields.is_empty() {
+            Reason::TokenMissing
+        } else {
+            Reason::TokenRepeated
+        };
+        let refusal = presented(&head, 100, BOTH, Some(&before)).unwrap_err();
+        assert_eq!(refusal.reason(), reason);
+    }
+    assert!(!format!("{before:?}").contains(JWT));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is known, the outcome is that of reading the field.
+    #[test]
+    fn what_is_known_changes_no_outcome(
+        before in "(Bearer|DPoP) [a-c.]{1,6}",
+        field in "(Bearer|DPoP|bearer) {0,2}[a-c.,]{0,6}",
+        longest in 0_usize..8,
+        bearer: bool,
+        dpop: bool,
+        same: bool,
+    ) {
+        let kept = head("GET", "/", &[("host", "a"), ("authorization", &before)])
+            .ok()
+            .and_then(|head| presented(&head, usize::MAX, BOTH, None).ok());
+        let field = if same { &before } else { &field };
+        let rules = (longest, Schemes { bearer, dpop });
+        prop_assert_eq!(after(field, rules, kept.as_ref()).0, after(field, rules, None).0);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

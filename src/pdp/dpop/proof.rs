@@ -29,6 +29,9 @@ use crate::refusal::{Reason, Refusal};
 /// thousand.
 pub const PROOF_BYTES: usize = 8 * 1024;
 
+/// A digest in base64url, as `ath` is written.
+const ATH_BYTES: usize = 43;
+
 /// How a route takes proofs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -155,7 +158,7 @@ impl Proof {
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let signed = value.get(..signed).ok_or(Reason::Internal)?.into();
         let header = Begun::read(header, algorithms, known)?;
-        let claims = Claims::read(&object("payload", payload)?)?;
+        let claims = Claims::read(object("payload", payload)?)?;
         let signature =
             base64url(signature).ok_or_else(|| malformed("the signature is not base64url"))?;
         Ok(Self {
@@ -208,8 +211,10 @@ impl Proof {
             .target
             .is_named_by(&self.claims.htu)
             .map_err(|why| Refusal::because(Reason::ProofTargetMismatch, why))?;
-        let token = URL_SAFE_NO_PAD.encode(expected.access_token.0);
-        if !bool::from(token.as_bytes().ct_eq(self.claims.ath.as_bytes())) {
+        let mut ath = [0; ATH_BYTES];
+        let written = URL_SAFE_NO_PAD.encode_slice(expected.access_token.0, &mut ath);
+        let same = ath.as_slice().ct_eq(self.claims.ath.as_bytes());
+        if written != Ok(ATH_BYTES) || !bool::from(same) {
             return Err(Refusal::new(Reason::ProofTokenMismatch));
         }
         self.claims.timely(expected.rules, now)?;
@@ -220,7 +225,7 @@ impl Proof {
     ///
     /// # Errors
     /// `proof_signature_invalid`.
-    pub fn verify(self) -> Result<Proven, Refusal> {
+    pub fn verify(&self) -> Result<Proven, Refusal> {
         if !self.header.key.verifies(&self.signed, &self.signature) {
             return Err(Refusal::new(Reason::ProofSignatureInvalid));
         }

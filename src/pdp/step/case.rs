@@ -26,16 +26,16 @@ pub(super) struct Case<B> {
     pub(super) policy: Arc<Policy>,
     pub(super) sender: Sender,
     /// The body, once it was read.
-    pub(super) content: Option<Content>,
+    pub(super) content: Option<Box<Content>>,
 }
 
 impl<B> Case<B> {
     pub(super) fn ask(self, ask: Ask, evidence: Evidence) -> Step<B> {
-        Step::Ask(Box::new(Pending {
+        Step::Ask(Pending {
             route: Arc::clone(&self.routed.route),
             ask,
             waiting: Waiting::Token(self, evidence),
-        }))
+        })
     }
 
     /// The token is not remembered: its own words say whose keys to ask for.
@@ -207,7 +207,7 @@ impl<B> Case<B> {
     ) -> Result<Step<B>, Refusal> {
         match Content::read(self.routed.inbound.head.headers(), body) {
             Ok(content) => {
-                self.content = Some(content);
+                self.content = Some(Box::new(content));
                 self.whole(token, now, trail)
             }
             Err(refusal) => self.refused(refusal, now),
@@ -259,10 +259,10 @@ impl<B> Case<B> {
         let evidence = authorize::Evidence {
             token,
             sender: sender.shown(),
-            content: content.as_ref(),
+            content: content.as_deref(),
         };
         match authorize::decide(routed, &policy, evidence, now, trail) {
-            Ok(authorized) => Ok(Step::Done(Box::new(authorized))),
+            Ok(authorized) => Ok(Step::Done(authorized)),
             Err((routed, refusal)) => {
                 observed(routed, challenged(refusal, &policy, sender.scheme()), now)
             }
@@ -273,32 +273,20 @@ impl<B> Case<B> {
         let evidence = authorize::Evidence {
             token,
             sender: self.sender.shown(),
-            content: self.content.as_ref(),
+            content: self.content.as_deref(),
         };
         authorize::passes(&self.routed, &self.policy, evidence, now)
     }
 
     /// Goes on once the signature of the proof, where there is one, was found good.
     pub(super) fn proven(
-        self,
+        mut self,
         now: UnixTime,
         then: impl FnOnce(Self) -> Result<Step<B>, Refusal>,
     ) -> Result<Step<B>, Refusal> {
-        let Self {
-            routed,
-            policy,
-            sender,
-            content,
-        } = self;
-        let scheme = sender.scheme();
-        match sender.proven() {
-            Ok(sender) => then(Self {
-                routed,
-                policy,
-                sender,
-                content,
-            }),
-            Err(refusal) => observed(routed, challenged(refusal, &policy, scheme), now),
+        match self.sender.prove() {
+            Ok(()) => then(self),
+            Err(refusal) => self.refused(refusal, now),
         }
     }
 
@@ -328,7 +316,7 @@ pub(super) fn observed<B>(
             None => refusal,
         },
     };
-    authorize::observe(routed, refusal, now).map(|authorized| Step::Done(Box::new(authorized)))
+    authorize::observe(routed, refusal, now).map(|authorized| Step::Done(authorized))
 }
 
 /// Says which schemes the route takes, and that the error is of the one that the client used.

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use super::*;
 use crate::pdp::{Thumbprint, UnixTime};
 use crate::telemetry::Metrics;
@@ -56,12 +58,18 @@ impl Bench {
     }
 }
 
+impl Received for Cell<u64> {
+    fn bytes(&self) -> u64 {
+        self.get()
+    }
+}
+
 #[test]
 fn an_answered_request_leaves_every_field() {
     // OPS-02, contract of the access log
     let bench = Bench::new(Format::Json);
     let mut record = bench.record();
-    let received = Rc::new(Cell::new(11));
+    let received = Rc::new(Cell::new(11_u64));
     record.method = Some(Method::POST);
     record.path = Some("/accounts/1".into());
     record.protocol = Some(Version::HTTP_2);
@@ -70,7 +78,7 @@ fn an_answered_request_leaves_every_field() {
     let route = bench.metrics.route("accounts");
     record.metrics = Arc::clone(&route);
     record.token_digest = Some(TokenDigest([0xab; 32]));
-    record.received = Some(Rc::clone(&received));
+    record.received = Some(Rc::clone(&received) as _);
     record.server = Some("10.0.0.5:8080".into());
     record.attempts = 2;
     record.shadow = Some(Some(Reason::ScopeInsufficient));

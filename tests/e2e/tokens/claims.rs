@@ -158,3 +158,30 @@ fn the_same_token_is_judged_anew_by_every_route() {
         .unwrap();
     assert_refused(&answer, 401, "certificate_required");
 }
+
+#[test]
+fn tokens_that_come_one_after_another_are_each_their_own() {
+    let sign = |subject: &str| {
+        let draft = playing().stage.draft().claim("sub", subject);
+        playing().stage.issuer.sign(&draft)
+    };
+    let (one, other) = (sign("user-1"), sign("user-2"));
+    // Another letter in the signature.
+    let forged = {
+        let (said, signature) = one.rsplit_once('.').unwrap();
+        let (first, rest) = signature.split_at(1);
+        format!("{said}.{}{rest}", if first == "A" { "B" } else { "A" })
+    };
+    assert_eq!(forged.len(), one.len());
+    let mut connection = playing().client().open().unwrap();
+    for _ in 0..2 {
+        for good in [&one, &one, &other, &one] {
+            let answer = connection.call(&get().token(good)).unwrap();
+            assert_eq!(answer.status, 200);
+        }
+        let answer = connection.call(&get().token(&forged)).unwrap();
+        assert_refused(&answer, 401, "signature_invalid");
+        let answer = connection.call(&get()).unwrap();
+        assert_refused(&answer, 401, "token_missing");
+    }
+}

@@ -28,18 +28,12 @@ pub(in crate::pdp::dpop) struct Claims {
 }
 
 impl Claims {
-    pub(super) fn read(claims: &Map<String, Value>) -> Result<Self, Refusal> {
-        let text = |name: &str| match claims.get(name) {
-            Some(Value::String(text)) if !text.is_empty() => Ok(text.as_str()),
+    pub(super) fn read(mut claims: Map<String, Value>) -> Result<Self, Refusal> {
+        // Taken out, not copied.
+        let mut text = |name: &str| match claims.remove(name) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.into_boxed_str()),
             Some(_) => Err(malformed(format!("{name} is not a string with content"))),
             None => Err(malformed(format!("there is no {name}"))),
-        };
-        let date = |name: &str| {
-            let value = claims.get(name);
-            let bad = || malformed(format!("{name} is not a number of seconds since 1970"));
-            value
-                .map(|value| numeric_date(value).ok_or_else(bad))
-                .transpose()
         };
         let jti = text("jti")?;
         if jti.len() > JTI_BYTES {
@@ -48,17 +42,25 @@ impl Claims {
                 format!("jti has {} bytes of {JTI_BYTES}", jti.len()),
             ));
         }
-        let nonce = match claims.get("nonce") {
+        let (htm, htu, ath) = (text("htm"), text("htu"), text("ath"));
+        let nonce = match claims.remove("nonce") {
             None => None,
             // One that is empty is as bad as one that is old, and has the same cure.
-            Some(Value::String(nonce)) => Some(nonce.as_str().into()),
+            Some(Value::String(nonce)) => Some(nonce.into_boxed_str()),
             Some(_) => return Err(malformed("nonce is not a string")),
         };
+        let date = |name: &str| {
+            let value = claims.get(name);
+            let bad = || malformed(format!("{name} is not a number of seconds since 1970"));
+            value
+                .map(|value| numeric_date(value).ok_or_else(bad))
+                .transpose()
+        };
         Ok(Self {
-            jti: jti.into(),
-            htm: text("htm")?.into(),
-            htu: text("htu")?.into(),
-            ath: text("ath")?.into(),
+            jti,
+            htm: htm?,
+            htu: htu?,
+            ath: ath?,
             issued: date("iat")?.ok_or_else(|| malformed("there is no iat"))?,
             not_before: date("nbf")?,
             expires: date("exp")?,
