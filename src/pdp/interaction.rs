@@ -112,4 +112,36 @@ mod tests {
             assert_eq!(InteractionId::from_random(bytes(random)).as_str(), expected);
         }
     }
+
+    /// RFC 9562 s4: hexadecimal digits and dashes, each in its place, and nothing else.
+    #[test]
+    fn an_id_is_digits_and_dashes_in_their_places() {
+        // FAPIH-05
+        let good = b"93BAC548-d2de-4546-b106-880a5018460d";
+        assert!(InteractionId::parse(good).is_some());
+        for at in 0..good.len() {
+            for octet in 0..=u8::MAX {
+                let mut text = *good;
+                text[at] = octet;
+                let fits = match at {
+                    8 | 13 | 18 | 23 => octet == b'-',
+                    _ => octet.is_ascii_hexdigit(),
+                };
+                assert_eq!(
+                    InteractionId::parse(&text).is_some(),
+                    fits,
+                    "{octet} at {at}"
+                );
+            }
+        }
+        // A dash more than there are places for it, and one in the place of another.
+        for wrong in [
+            "93BAC548-d2de-4546-b106-880a50184600d",
+            "93BAC548-d2de-4546-b106-880a5018460",
+            "93BAC548d-2de-4546-b106-880a5018460d",
+            "",
+        ] {
+            assert!(InteractionId::parse(wrong.as_bytes()).is_none(), "{wrong}");
+        }
+    }
 }

@@ -442,6 +442,7 @@ mod tests {
             let around = r#"{"alg":"ES256","x":""}"#.len();
             format!(r#"{{"alg":"ES256","x":"{}"}}"#, "k".repeat(bytes - around))
         };
+        assert_eq!(HEADER_BYTES, 8192);
         assert_eq!(reason(&of_bytes(HEADER_BYTES)), None);
         assert_eq!(reason(&of_bytes(HEADER_BYTES + 1)), Some(TokenMalformed));
     }

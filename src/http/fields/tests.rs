@@ -303,6 +303,42 @@ fn forwarding_is_said_by_us() {
     }
 }
 
+/// What was written for one request of a connection stands for the next where nothing of it differs,
+/// and for no other.
+#[test]
+fn each_request_of_a_connection_is_introduced_as_its_own() {
+    // FWD-07
+    let introduction = Introduction::default();
+    let introduced = |client: &str, scheme: &'static str, authority: &'static str| {
+        let mut fields = HeaderMap::new();
+        let received = Received {
+            scheme,
+            introduction: &introduction,
+            ..received(client, authority, Version::HTTP_11)
+        };
+        identify(
+            &mut fields,
+            &received,
+            HeaderValue::from_static("inner"),
+            &[],
+        );
+        let line = format!("for={client};proto={scheme};host={authority}");
+        assert_eq!(fields["forwarded"], line);
+        assert_eq!(fields["x-forwarded-for"], client);
+        assert_eq!(fields["x-forwarded-proto"], scheme);
+        assert_eq!(fields["x-forwarded-host"], authority);
+        assert_eq!(received.host().unwrap(), authority);
+        fields["forwarded"].clone()
+    };
+    let first = introduced("192.0.2.1", "https", "a.example");
+    let again = introduced("192.0.2.1", "https", "a.example");
+    assert_eq!(first.as_bytes().as_ptr(), again.as_bytes().as_ptr());
+    introduced("192.0.2.2", "https", "a.example");
+    introduced("192.0.2.2", "http", "a.example");
+    introduced("192.0.2.2", "http", "b.example");
+    introduced("192.0.2.1", "https", "a.example");
+}
+
 #[test]
 fn a_loop_is_seen() {
     // HTTP-19

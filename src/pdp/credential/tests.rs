@@ -89,6 +89,23 @@ fn what_has_not_the_outer_form_of_a_jwt_is_opaque() {
 }
 
 #[test]
+fn each_character_of_a_token_is_looked_at() {
+    // PRES-07, TOK-13
+    for octet in 0..=0x7f_u8 {
+        let c = char::from(octet);
+        let base64url = c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let token68 = base64url || matches!(c, '.' | '~' | '+' | '/');
+        assert_eq!(is_token68(&format!("a{c}b")), token68, "{c:?}");
+        let signed = format!("a{c}.b.c");
+        assert_eq!(
+            looks_signed(&AccessToken::new(&*signed)),
+            base64url,
+            "{c:?}"
+        );
+    }
+}
+
+#[test]
 fn a_long_token_is_refused_unread() {
     // TOK-26
     let long = |bytes: usize| format!("Bearer a.b.{}", "c".repeat(bytes - 4));

@@ -263,6 +263,7 @@ fn what_is_no_key_set_is_refused_whole() {
         .collect();
     assert!(parse(&json!(many), &MAIN).is_err());
     assert!(parse(&json!(many[1..]), &MAIN).is_ok());
+    assert_eq!(JWKS_BYTES, 524_288);
     let set = format!("{{\"keys\":[{}]}}", ec(none()));
     let whole = format!("{set}{}", " ".repeat(JWKS_BYTES - set.len()));
     assert!(KeySet::parse(whole.as_bytes(), KeyGeneration(1), &MAIN).is_ok());

@@ -553,6 +553,19 @@ fn routes_that_could_tie_make_no_table() {
         ]),
         [""; 0]
     );
+    for (first, second) in [("/a", "/A"), ("/A", "/a")] {
+        let tie = try_table(vec![
+            entry(first, &["GET"], |r| {
+                r.name = "one".into();
+                r.case_insensitive = true;
+            }),
+            entry(second, &["PUT"], |r| r.name = "other".into()),
+        ]);
+        let tie = tie.unwrap_err();
+        assert_eq!(tie.len(), 1);
+        assert_eq!((&*tie[0].first, &*tie[0].second), ("one", "other"));
+        assert_eq!(&*tie[0].pattern, second);
+    }
     let all = try_table(vec![
         entry("/a", &[], none),
         entry("/a", &["GET"], none),

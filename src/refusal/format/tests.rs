@@ -214,6 +214,39 @@ fn names_that_nothing_has_are_refused() {
 }
 
 #[test]
+fn what_has_a_body_has_a_code_or_is_named() {
+    let without_code = |known: &[(&str, &str)], silent: &[&str]| {
+        let codes = codes(known, silent).unwrap();
+        assert_eq!(codes.is_empty(), known.is_empty());
+        codes.without_code()
+    };
+    assert_eq!(without_code(&[], &[]), Some(Reason::ALL[0]));
+    assert_eq!(without_code(&[("default", "x")], &[]), None);
+    assert_eq!(without_code(&[], &["default"]), None);
+    let unauthorized = without_code(&[("401", "x")], &[]).unwrap();
+    assert_ne!(unauthorized.spec().status.code(), 401);
+    let all_but_one: Vec<(&str, &str)> = ["400", "401", "403"].map(|key| (key, "x")).into();
+    let other = without_code(&all_but_one, &["404"]).unwrap();
+    assert!(![400, 401, 403, 404].contains(&other.spec().status.code()));
+}
+
+#[test]
+fn a_template_says_whether_it_has_a_code() {
+    for (template, has) in [
+        (r#"{"a":"{code}"}"#, true),
+        (r#"{"a":"x {status} {code}","b":1}"#, true),
+        (r#"{"code":"{error}"}"#, false),
+        (r#"{"a":"code"}"#, false),
+    ] {
+        assert_eq!(
+            Template::parse(template).unwrap().has_code(),
+            has,
+            "{template}"
+        );
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_template_is_said() {
     for (template, wrong) in [
         ("", "this is not a JSON object"),
@@ -256,6 +289,16 @@ fn what_is_wrong_with_a_template_is_said() {
         Template::parse(&long).unwrap_err().wrong,
         "this has 4104 bytes"
     );
+    let most = long.replacen("xxxxxxxx", "", 1);
+    assert_eq!(most.len(), TEMPLATE_BYTES);
+    assert!(Template::parse(&most).is_ok());
+    // What there is, for whoever wrote something else.
+    for template in ["", "{\"a\":\"{reason}\"}"] {
+        let right = Template::parse(template).unwrap_err().right;
+        for (name, _) in Fact::ALL {
+            assert!(right.contains(&format!("{{{name}}}")), "{name}: {right}");
+        }
+    }
     // Braces and quotes that are none.
     let template = r#"{"a\"\u007b":1,"b":"\u007b\\{error}\""}"#;
     let odd = format(template, Codes::default());

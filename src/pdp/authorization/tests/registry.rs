@@ -141,6 +141,7 @@ fn what_is_no_registry() {
 
 #[test]
 fn a_registry_has_an_end() {
+    assert_eq!(REGISTRY_BYTES, 16_777_216, "as the manual says");
     let mut document = br#"{"clients":[]}"#.to_vec();
     for (bytes, taken) in [
         (REGISTRY_BYTES, true),

@@ -106,6 +106,7 @@ fn one_field_with_one_proof() {
 #[test]
 fn the_size_is_looked_at_first_and_the_signature_last() {
     // DPOP-35
+    assert_eq!(PROOF_BYTES, 8192, "as the table of reasons says");
     for bytes in [PROOF_BYTES + 1, 1 << 20] {
         let refusal = Proof::read(&vec![b'a'; bytes], &[]).unwrap_err();
         assert_eq!(refusal.reason(), ProofTooLarge, "{bytes}");

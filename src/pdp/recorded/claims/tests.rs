@@ -95,6 +95,7 @@ fn a_token_inside_a_token_is_not_recorded() {
 
 #[test]
 fn a_record_has_an_end() {
+    assert_eq!((CLAIM_BYTES, ALL_BYTES), (8192, 24_576));
     let text = |bytes: usize| "x".repeat(bytes - 2);
     let kept = |claims: &Value, named: &[&str]| facts(claims, named, &HIDDEN).claims.len();
     assert_eq!(kept(&json!({"acr": text(CLAIM_BYTES)}), &[]), 1);
