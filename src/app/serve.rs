@@ -1,5 +1,6 @@
 //! From a finished handshake to the pipeline: one connection's glue.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,14 +18,14 @@ use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::{Alpn, FrontProxy, Secured};
 use crate::{clock, http, pipeline};
 
-/// Serves a connection to its end.
-pub(super) async fn connection(
-    plane: Rc<Plane>,
+/// Serves a connection to its end. No `async fn`: that would keep its arguments for as long.
+pub(super) fn connection(
+    plane: &Rc<Plane>,
     drain: Drain,
     secured: Secured,
-    live: Arc<Live>,
+    live: &Live,
     permit: Permit,
-) {
+) -> impl Future<Output = ()> + use<> {
     let Secured {
         stream,
         peer,
@@ -40,7 +41,7 @@ pub(super) async fn connection(
         limits: settings.limits,
         disclose: settings.disclose_reasons,
         now: clock::now,
-        on_raw: raw_answers(&plane, &peer),
+        on_raw: raw_answers(plane, &peer),
     };
     let connection = Rc::new(pipeline::Connection {
         shared: Arc::clone(&plane.shared),
@@ -99,8 +100,11 @@ pub(super) async fn connection(
             () = over.notified() => {}
         }
     };
-    http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service).await;
-    drop(place);
+    let served = http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service);
+    async move {
+        served.await;
+        drop(place);
+    }
 }
 
 /// A request on the connection of a proxy in front, as if it had come on one of its client's own.

@@ -1,7 +1,7 @@
 //! What a connection waits for beside its bytes, and when hyper is taken off it.
 //!
 //! A connection that is idle for [`REST`] is at rest: hyper and its buffers are gone, and the first
-//! bytes that come bring a new one. One in use never gets so far, and pays nothing.
+//! bytes that come bring a new one. One in use hardly gets so far, and is looked at ever less often.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,13 +17,16 @@ use super::track::{Phase, Track};
 
 /// How long a connection that was told to end may take when it is idle.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
-/// How long a connection of HTTP/1.1 is idle until it is at rest.
-pub(super) const REST: Duration = Duration::from_millis(500);
+/// How long a connection of HTTP/1.1 is idle, at least, until it is at rest. Short, for of thousands
+/// that are opened at once and used once, hyper's buffers of this long a time are there together.
+pub(super) const REST: Duration = Duration::from_millis(100);
+/// How long it is, at most, until one in use is looked at again: it rests so much later.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Watch<'c, D> {
     track: &'c Track,
-    limits: Limits,
+    limits: &'c Limits,
     /// The process wants the connection to end.
     drained: Pin<&'c mut Fuse<D>>,
     /// Its one timer.
@@ -42,7 +45,7 @@ pub(super) enum Left {
 impl<'c, D: Future<Output = ()>> Watch<'c, D> {
     pub(super) const fn new(
         track: &'c Track,
-        limits: Limits,
+        limits: &'c Limits,
         drained: Pin<&'c mut Fuse<D>>,
         timer: Pin<&'c mut Sleep>,
     ) -> Self {
@@ -71,9 +74,11 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
             .header_timeout
             .min(limits.idle_timeout)
             .min(limits.body_timeout)
-            .min(if rests { REST } else { Duration::MAX });
+            .min(if rests { LOOK } else { Duration::MAX });
         let mut ending = false;
-        self.timer.as_mut().reset(Instant::now() + first);
+        let mut look = REST;
+        let begin = if rests { look.min(first) } else { first };
+        self.timer.as_mut().reset(Instant::now() + begin);
         loop {
             tokio::select! {
                 biased;
@@ -89,18 +94,27 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
                 }
                 () = self.timer.as_mut() => {
                     let rests = rests && !ending && track.may_rest();
-                    let (since, limit) = match track.phase() {
-                        Phase::Busy => (Instant::now(), first),
-                        Phase::Idle(since) if rests => (since, REST.min(limits.idle_timeout)),
-                        Phase::Idle(since) if ending => (since, limits.idle_timeout.min(GRACE)),
-                        Phase::Idle(since) => (since, limits.idle_timeout),
-                        Phase::Head(since) => (since, limits.header_timeout),
-                        Phase::Blocked(since) => (since, limits.body_timeout),
+                    let now = Instant::now();
+                    let due = match track.phase() {
+                        Phase::Busy => now + first,
+                        Phase::Idle(since) if rests => {
+                            let due = since + REST.min(limits.idle_timeout);
+                            // In use between two looks: the next one is in no hurry.
+                            if now < due {
+                                look = (look * 2).min(LOOK);
+                                due.max(now + look)
+                            } else {
+                                due
+                            }
+                        }
+                        Phase::Idle(since) if ending => since + limits.idle_timeout.min(GRACE),
+                        Phase::Idle(since) => since + limits.idle_timeout,
+                        Phase::Head(since) => since + limits.header_timeout,
+                        Phase::Blocked(since) => since + limits.body_timeout,
                     };
-                    let due = since + limit;
-                    if Instant::now() < due {
+                    if now < due {
                         // Never later than the shortest bound of a phase that may begin meanwhile.
-                        self.timer.as_mut().reset(due.min(Instant::now() + first));
+                        self.timer.as_mut().reset(due.min(now + first));
                         continue;
                     }
                     match track.phase() {
