@@ -861,8 +861,8 @@ pub fn config(data: &[u8]) {
                 lines.collect::<Vec<_>>().join("\n")
             };
             assert_eq!(
-                own(printed),
-                own(again.print()),
+                own(&printed),
+                own(&again.print()),
                 "what is printed prints otherwise"
             );
         }

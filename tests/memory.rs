@@ -19,8 +19,8 @@
 mod lab;
 
 use std::alloc::System;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 
 use lab::client::{Client, Request};
 use lab::h2::Http2;
-use lab::legacy;
 use lab::pki::{KeyKind, Pki, Shape};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -42,6 +41,8 @@ const HELD: &str = "held=";
 /// Connections that are open already: tables have their size, and a pool its connections.
 const EARLIER: usize = 64;
 const CONNECTIONS: usize = 192;
+/// Requests of each connection of HTTP/2, whose table of fields remembers something of each answer.
+const CALLS: usize = 8;
 /// How long connections may take until they hold no more than they should.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
     pki.server("server", &["api.bank.test"], KeyKind::Ec);
     let party = pki.client("client", Shape::Good);
     let config = folder.path().join("portcullis.toml");
-    std::fs::write(&config, configuration(legacy::with_one_answer("{}"))).unwrap();
+    std::fs::write(&config, configuration(api())).unwrap();
     let mut gate = Gate::start(&config);
     let client = Client::new(gate.address, "api.bank.test", pki.server_ca()).with(&party);
     let request = Request::get("/open/1");
@@ -80,12 +81,44 @@ fn main() -> ExitCode {
     };
     let http2 = || {
         let mut connection = Http2::open(&client).unwrap();
-        assert_eq!(connection.call(&request).unwrap().status, 200);
+        for _ in 0..CALLS {
+            assert_eq!(connection.call(&request).unwrap().status, 200);
+        }
         connection
     };
     gate.bounded("HTTP/1.1", HTTP1, http1);
     gate.bounded("HTTP/2", HTTP2, http2);
     ExitCode::SUCCESS
+}
+
+/// An API whose answers are of some size, with a field that none had before.
+fn api() -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let body = "x".repeat(4096);
+    std::thread::spawn(move || {
+        for mut stream in socket.incoming().flatten() {
+            let body = body.clone();
+            std::thread::spawn(move || {
+                stream.set_nodelay(true).unwrap();
+                let (mut buffer, mut held, mut count) = ([0; 16 * 1024], 0, 0);
+                while let Ok(read @ 1..) = stream.read(&mut buffer[held..]) {
+                    held += read;
+                    if buffer[..held].ends_with(b"\r\n\r\n") {
+                        (held, count) = (0, count + 1);
+                        let length = body.len();
+                        let answer = format!(
+                            "HTTP/1.1 200 OK\r\nx-count: {count}\r\ncontent-length: {length}\r\n\r\n{body}"
+                        );
+                        if stream.write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
 }
 
 fn configuration(api: SocketAddr) -> String {

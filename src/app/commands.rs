@@ -92,7 +92,7 @@ fn check(arguments: &Check) -> u8 {
         Err(code) => return code,
     };
     if arguments.print {
-        say(true, checked.print());
+        say(true, &checked.print());
     }
     for report in &checked.reports {
         say(false, &format!("{report}\n"));
@@ -144,7 +144,19 @@ fn explain(arguments: &Explain) -> u8 {
     }
 }
 
+/// Has the library of cryptography prepare its random generator beside the reading of the
+/// configuration. At its first use it measures the jitter of the processor, for about 33 ms and once
+/// a process; whoever needs random bytes before it is done waits for the rest of them.
+fn prepare_random() {
+    let begun = std::thread::Builder::new()
+        .name("random".to_owned())
+        .spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]));
+    // Nothing waits for it, and without it the first use takes as long as it takes.
+    drop(begun);
+}
+
 fn run(path: &Path, format: Format, level: LogLevel) -> u8 {
+    prepare_random();
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,

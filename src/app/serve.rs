@@ -1,6 +1,7 @@
 //! From a finished handshake to the pipeline: one connection's glue.
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,14 +19,14 @@ use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::{Alpn, FrontProxy, Secured};
 use crate::{clock, http, pipeline};
 
-/// Serves a connection to its end.
-pub(super) async fn connection(
-    plane: Rc<Plane>,
+/// Serves a connection to its end. No `async fn`: that would keep its arguments for as long.
+pub(super) fn connection(
+    plane: &Rc<Plane>,
     drain: Drain,
     secured: Secured,
-    live: Arc<Live>,
+    live: &Live,
     permit: Permit,
-) {
+) -> impl Future<Output = ()> + use<> {
     let Secured {
         stream,
         peer,
@@ -42,7 +43,7 @@ pub(super) async fn connection(
         limits: settings.limits,
         disclose: settings.disclose_reasons,
         now: clock::now,
-        on_raw: raw_answers(&plane, &peer),
+        on_raw: raw_answers(plane, &peer),
         on_idle: Box::new({
             let presented = Rc::clone(&presented);
             move || drop(presented.take())
@@ -107,8 +108,11 @@ pub(super) async fn connection(
             () = over.notified() => {}
         }
     };
-    http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service).await;
-    drop(place);
+    let served = http::connection::serve(stream, protocol == Alpn::Http2, params, drained, service);
+    async move {
+        served.await;
+        drop(place);
+    }
 }
 
 /// A request on the connection of a proxy in front, as if it had come on one of its client's own.

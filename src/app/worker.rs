@@ -114,7 +114,7 @@ async fn obey(
                     shared,
                     drain,
                     move |secured, live, permit| {
-                        serve::connection(Rc::clone(&plane), ends.clone(), secured, live, permit)
+                        serve::connection(&plane, ends.clone(), secured, &live, permit)
                     },
                 ));
             }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit;
@@ -99,7 +100,10 @@ pub(super) fn check(
             "there is no route: every request is 404",
         );
     }
-    let printed = print(&file, &policies);
+    let compiled = policies.all.iter();
+    let policies = compiled
+        .map(|(name, one)| (name.clone(), one.base.clone(), Arc::clone(&one.merged)))
+        .collect();
     if !out.problems.is_empty() {
         return None;
     }
@@ -153,7 +157,7 @@ pub(super) fn check(
         reports: Vec::new(),
         files: files.watched(),
         interner,
-        printed,
+        written: Written { file, policies },
     })
 }
 
@@ -197,22 +201,32 @@ fn admin(file: &raw::File, at: &At, out: &mut Findings) -> Option<SocketAddr> {
     Some(address)
 }
 
-/// Every value in force. What each policy comes to with all that it inherits follows in comments, so
-/// that the whole is a configuration again.
-fn print(file: &raw::File, policies: &Policies<'_>) -> String {
-    let mut text = String::from("# Every value in force, defaults included.\n");
-    let mut file = file.clone();
-    if let Some(patterns) = file.include.take() {
-        // Their routes stand below, each once.
-        text.push_str(&format!("# include = {patterns:?}\n"));
-    }
-    text.push_str(&toml::to_string(&file).unwrap_or_else(|error| format!("# {error}\n")));
-    for (name, compiled) in &policies.all {
-        text.push_str(&format!("\n# ---- policy {name}, on {}\n", compiled.base));
-        let policy = toml::to_string(&compiled.merged);
-        for line in policy.unwrap_or_else(|error| error.to_string()).lines() {
-            text.push_str(&format!("# {line}\n"));
+/// What was read, every default filled in.
+#[derive(Debug)]
+pub(super) struct Written {
+    file: raw::File,
+    /// Name, base, and what it comes to with all that it inherits.
+    policies: Vec<(String, String, Arc<raw::Policy>)>,
+}
+
+impl Written {
+    /// Every value in force. What each policy comes to with all that it inherits follows in comments,
+    /// so that the whole is a configuration again.
+    pub(super) fn print(&self) -> String {
+        let mut text = String::from("# Every value in force, defaults included.\n");
+        let mut file = self.file.clone();
+        if let Some(patterns) = file.include.take() {
+            // Their routes stand below, each once.
+            text.push_str(&format!("# include = {patterns:?}\n"));
         }
+        text.push_str(&toml::to_string(&file).unwrap_or_else(|error| format!("# {error}\n")));
+        for (name, base, merged) in &self.policies {
+            text.push_str(&format!("\n# ---- policy {name}, on {base}\n"));
+            let policy = toml::to_string(&**merged);
+            for line in policy.unwrap_or_else(|error| error.to_string()).lines() {
+                text.push_str(&format!("# {line}\n"));
+            }
+        }
+        text
     }
-    text
 }

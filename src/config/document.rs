@@ -2,8 +2,9 @@
 //! say of a value it says of a key path, and the place is looked up here.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Findings, Place, Problem, Report, ReportKind};
@@ -12,7 +13,7 @@ use super::problem::{Findings, Place, Problem, Report, ReportKind};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     /// A key of a table.
-    Key(Box<str>),
+    Key(Arc<str>),
     /// An element of an array, from 0.
     Item(usize),
 }
@@ -27,7 +28,7 @@ pub(super) struct Node {
 /// What a [`Node`] is.
 #[derive(Debug)]
 pub(super) enum Value {
-    Table(Vec<(Box<str>, Range<usize>, Node)>),
+    Table(Vec<(Arc<str>, Range<usize>, Node)>),
     Array(Vec<Node>),
     String(Box<str>),
     Integer(Option<i64>),
@@ -57,12 +58,21 @@ pub(super) struct Document {
     pub(super) name: String,
     pub(super) text: String,
     pub(super) root: Node,
+    /// Where its lines begin, once somebody asks: there may be something to say of every route.
+    lines: OnceLock<Vec<usize>>,
+}
+
+/// A parsed file: places, what is no TOML in it, and what the rest of it was read as.
+pub(super) struct Parsed<T> {
+    pub(super) document: Arc<Document>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) read: Result<T, toml::de::Error>,
 }
 
 impl Document {
     /// Parses a text. What the parser could make sense of is in the document even where it is not
     /// whole, so that places can be named.
-    pub(super) fn parse(name: String, text: String) -> (Arc<Self>, Vec<Problem>) {
+    pub(super) fn parse<T: DeserializeOwned>(name: String, text: String) -> Parsed<T> {
         let (table, errors) = DeTable::parse_recoverable(&text);
         let root = Node {
             span: 0..0,
@@ -72,8 +82,13 @@ impl Document {
             .into_iter()
             .map(|error| (error.span().unwrap_or(0..0), error.message().to_owned()))
             .collect();
-        drop(table);
-        let document = Self { name, text, root };
+        let read = T::deserialize(toml::de::Deserializer::from(table));
+        let document = Self {
+            name,
+            text,
+            root,
+            lines: OnceLock::new(),
+        };
         let problems = errors
             .into_iter()
             .map(|(span, message)| Problem {
@@ -82,17 +97,39 @@ impl Document {
                 right: "see https://toml.io for the syntax".to_owned(),
             })
             .collect();
-        (Arc::new(document), problems)
+        Parsed {
+            document: Arc::new(document),
+            problems,
+            read,
+        }
+    }
+
+    /// The document of a file that cannot be read, or not as text: its name is what matters.
+    pub(super) fn unparsed(name: String, text: String) -> Arc<Self> {
+        Self::parse::<toml::Table>(name, text).document
     }
 
     fn place(&self, span: &Range<usize>, path: String) -> Place {
-        let before = self.text.get(..span.start).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |at| at.saturating_add(1));
+        let lines = self.lines.get_or_init(|| {
+            let ends = self.text.match_indices('\n');
+            let after = ends.map(|(at, _)| at.saturating_add(1));
+            std::iter::once(0).chain(after).collect()
+        });
+        let at = match self.text.is_char_boundary(span.start) {
+            true => span.start,
+            false => self.text.len(),
+        };
+        let line = lines.partition_point(|begin| *begin <= at);
+        let begin = line
+            .checked_sub(1)
+            .and_then(|at| lines.get(at).copied())
+            .unwrap_or_default();
         Place {
             file: self.name.clone(),
-            line: before.matches('\n').count().saturating_add(1),
-            column: before
-                .get(line_start..)
+            line,
+            column: self
+                .text
+                .get(begin..at)
                 .map_or(0, |line| line.chars().count())
                 .saturating_add(1),
             path,
@@ -117,7 +154,7 @@ impl Document {
                 _ => None,
             };
             let Some((step, next)) = inner else {
-                return self.render(&path);
+                return self.render(&path.iter().collect::<Vec<_>>());
             };
             path.push(step);
             node = next;
@@ -125,7 +162,7 @@ impl Document {
     }
 
     /// The path as text: an element of an array of tables goes by its `name`, where it has one.
-    fn render(&self, path: &[Step]) -> String {
+    fn render(&self, path: &[&Step]) -> String {
         let mut text = String::new();
         let mut node = Some(&self.root);
         for step in path {
@@ -158,7 +195,7 @@ impl Document {
 
     /// Place of a path; where the path does not exist, of the nearest that does. A key's place is
     /// the key itself, where it is not found under `value`.
-    fn find(&self, path: &[Step], value: bool) -> Place {
+    fn find(&self, path: &[&Step], value: bool) -> Place {
         let mut span = self.root.span.clone();
         let mut node = &self.root;
         for step in path {
@@ -232,11 +269,19 @@ fn value_of(value: &DeValue<'_>) -> Value {
     }
 }
 
-/// A key path in a document: what checks carry along to say where they are.
+/// A key path in a document: what checks carry along to say where they are. Cheap to make: most are
+/// of values with which nothing is wrong.
 #[derive(Debug, Clone)]
 pub(super) struct At {
     document: Arc<Document>,
-    path: Vec<Step>,
+    last: Option<Arc<Link>>,
+}
+
+/// A step with those before it.
+#[derive(Debug)]
+struct Link {
+    step: Step,
+    before: Option<Arc<Self>>,
 }
 
 impl At {
@@ -244,7 +289,7 @@ impl At {
     pub(super) const fn root(document: Arc<Document>) -> Self {
         Self {
             document,
-            path: Vec::new(),
+            last: None,
         }
     }
 
@@ -259,18 +304,26 @@ impl At {
     }
 
     pub(super) fn with(&self, step: Step) -> Self {
-        let mut path = self.path.clone();
-        path.push(step);
         Self {
             document: Arc::clone(&self.document),
-            path,
+            last: Some(Arc::new(Link {
+                step,
+                before: self.last.clone(),
+            })),
         }
+    }
+
+    fn path(&self) -> Vec<&Step> {
+        let links = std::iter::successors(self.last.as_deref(), |link| link.before.as_deref());
+        let mut path: Vec<_> = links.map(|link| &link.step).collect();
+        path.reverse();
+        path
     }
 
     /// Whether the file has it.
     pub(super) fn written(&self) -> bool {
         let mut node = Some(&self.document.root);
-        for step in &self.path {
+        for step in self.path() {
             node = node.and_then(|node| node.step(step));
         }
         node.is_some()
@@ -278,12 +331,12 @@ impl At {
 
     /// Where it stands.
     pub(super) fn place(&self) -> Place {
-        self.document.find(&self.path, true)
+        self.document.find(&self.path(), true)
     }
 
     /// Where its key stands.
     pub(super) fn key_place(&self) -> Place {
-        self.document.find(&self.path, false)
+        self.document.find(&self.path(), false)
     }
 
     /// Says what is wrong here, and what would be right.

@@ -2,6 +2,7 @@
 //! stands on the profile takes back (CFG-04).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::issuers;
@@ -61,7 +62,7 @@ pub(super) fn judge(policies: &Policies<'_>, around: &Around<'_>, out: &mut Find
 /// A demand of a profile that nothing enforces must be accepted by name: nobody believes then that
 /// it is.
 fn gaps(name: &str, compiled: &Compiled, out: &mut Findings) {
-    let open = |duty: &&Duty| duty.not_enforced.is_some();
+    let open = |duty: &&Arc<Duty>| duty.not_enforced.is_some();
     let accepted = &compiled.accepted_gaps;
     for duty in compiled.duties.iter().filter(open) {
         if duty.level == Level::Must && !accepted.iter().any(|(_, id)| *id == duty.id) {

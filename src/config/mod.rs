@@ -89,7 +89,7 @@ pub struct Checked {
     pub files: Vec<(PathBuf, Digest)>,
     /// Numbers of the issuers, for the next load.
     pub interner: Interner,
-    printed: String,
+    written: checked::Written,
 }
 
 /// `[drain]`.
@@ -105,8 +105,8 @@ impl Checked {
     /// Every value in force, defaults included, as TOML: what `check --print` shows. A
     /// configuration of this version holds no secret, only paths to them.
     #[must_use]
-    pub fn print(&self) -> &str {
-        &self.printed
+    pub fn print(&self) -> String {
+        self.written.print()
     }
 }
 

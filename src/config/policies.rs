@@ -1,6 +1,7 @@
 //! Policies: which there are, what each inherits, and each one's compiled form.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::document::At;
@@ -66,14 +67,14 @@ pub(super) struct Introspection {
 }
 
 /// A policy that compiled.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) policy: Arc<Policy>,
     pub(super) at: At,
     pub(super) base: String,
-    pub(super) merged: raw::Policy,
+    pub(super) merged: Arc<raw::Policy>,
     /// Of all profiles below.
-    pub(super) duties: Vec<Duty>,
+    pub(super) duties: Vec<Arc<Duty>>,
     /// Each with its place.
     pub(super) accepted_gaps: Vec<(At, String)>,
 }
@@ -84,9 +85,9 @@ pub(super) struct Policies<'s> {
     issuers: &'s BTreeMap<String, issuers::Found>,
     default_issuers: Option<Vec<IssuerId>>,
     pub(super) proofs: Proofs,
-    named: HashMap<String, Option<Compiled>>,
+    named: HashMap<String, Option<Rc<Compiled>>>,
     /// Everything compiled, for `check --print` and the rules about issuers.
-    pub(super) all: Vec<(String, Compiled)>,
+    pub(super) all: Vec<(String, Rc<Compiled>)>,
 }
 
 impl<'s> Policies<'s> {
@@ -133,7 +134,7 @@ impl<'s> Policies<'s> {
         route: &str,
         at: &At,
         out: &mut Findings,
-    ) -> Option<Compiled> {
+    ) -> Option<Rc<Compiled>> {
         match reference {
             raw::PolicyRef::Name(name) => self.named(name, at, out),
             raw::PolicyRef::Inline(own) => {
@@ -144,7 +145,7 @@ impl<'s> Policies<'s> {
     }
 
     /// A policy by its name, compiled once: routes of one policy share it.
-    fn named(&mut self, name: &str, at: &At, out: &mut Findings) -> Option<Compiled> {
+    fn named(&mut self, name: &str, at: &At, out: &mut Findings) -> Option<Rc<Compiled>> {
         if let Some(known) = self.named.get(name) {
             return known.clone();
         }
@@ -212,20 +213,21 @@ impl<'s> Policies<'s> {
         }
     }
 
-    fn compile(&mut self, name: &str, chain: &Chain, out: &mut Findings) -> Option<Compiled> {
+    fn compile(&mut self, name: &str, chain: &Chain, out: &mut Findings) -> Option<Rc<Compiled>> {
         let merged = chain.merged(0);
         loosened::report(chain, &merged, out);
+        let (at, own) = chain.layers.first()?;
+        written_duties(at, own, out);
         let policy = rules::compile(name, chain, &merged, self, out)?;
-        let (at, _) = chain.layers.first()?;
-        let compiled = Compiled {
+        let compiled = Rc::new(Compiled {
             policy: Arc::new(policy),
             at: at.clone(),
             base: chain.base.clone(),
-            merged,
-            duties: duties(chain, out),
+            merged: Arc::new(merged),
+            duties: duties(chain),
             accepted_gaps: accepted_gaps(chain),
-        };
-        self.all.push((name.to_owned(), compiled.clone()));
+        });
+        self.all.push((name.to_owned(), Rc::clone(&compiled)));
         Some(compiled)
     }
 
@@ -393,26 +395,34 @@ impl<'s> Policies<'s> {
     }
 }
 
+/// Checks the duties that a policy writes itself. Those that it inherits were looked at where they
+/// are written.
+fn written_duties(at: &At, own: &raw::Policy, out: &mut Findings) {
+    let at = at.key("duty");
+    for (index, duty) in own.duty.iter().flatten().enumerate() {
+        let here = at.item(index);
+        if duty.by.as_ref().is_some_and(|by| !by.is_empty()) == duty.not_enforced.is_some() {
+            let right =
+                "write by = [\"gate\"] or another that sees to it, or not_enforced with the reason";
+            here.refuse(out, "a duty is enforced by somebody, or not", right);
+        }
+        for (key, text) in [
+            ("id", &duty.id),
+            ("clause", &duty.clause),
+            ("text", &duty.text),
+        ] {
+            values::text(&here.key(key), text, out);
+        }
+    }
+}
+
 /// The duties of every layer; one that a layer names again is its own.
-fn duties(chain: &Chain, out: &mut Findings) -> Vec<Duty> {
-    let mut all: Vec<Duty> = Vec::new();
-    for (at, layer) in chain.layers.iter().rev() {
-        let at = at.key("duty");
-        for (index, duty) in layer.duty.iter().flatten().enumerate() {
-            let here = at.item(index);
-            if duty.by.as_ref().is_some_and(|by| !by.is_empty()) == duty.not_enforced.is_some() {
-                let right = "write by = [\"gate\"] or another that sees to it, or not_enforced with the reason";
-                here.refuse(out, "a duty is enforced by somebody, or not", right);
-            }
-            for (key, text) in [
-                ("id", &duty.id),
-                ("clause", &duty.clause),
-                ("text", &duty.text),
-            ] {
-                values::text(&here.key(key), text, out);
-            }
+fn duties(chain: &Chain) -> Vec<Arc<Duty>> {
+    let mut all: Vec<Arc<Duty>> = Vec::new();
+    for (_, layer) in chain.layers.iter().rev() {
+        for duty in layer.duty.iter().flatten() {
             all.retain(|other| other.id != duty.id);
-            all.push(duty.clone());
+            all.push(Arc::clone(duty));
         }
     }
     all

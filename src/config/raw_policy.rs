@@ -1,6 +1,7 @@
 //! A policy as it is written, in a file of its own or inline in a route, and how one inherits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -97,7 +98,7 @@ pub(super) struct Policy {
     pub(super) accept_gaps: Option<Vec<String>>,
     /// What the profile demands, and who sees to it. In force for every policy that extends it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) duty: Option<Vec<Duty>>,
+    pub(super) duty: Option<Vec<Arc<Duty>>>,
 }
 
 /// One duty of a profile.

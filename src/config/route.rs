@@ -1,6 +1,7 @@
 //! One `[[route]]` by itself.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::authorization;
@@ -67,7 +68,7 @@ impl One<'_, '_, '_> {
             None => world.forward.clone(),
         };
         for name in &listeners {
-            self.fits(name, policy.as_ref(), shadow.as_ref(), &rules);
+            self.fits(name, policy.as_deref(), shadow.as_deref(), &rules);
         }
         let path_allow = self.path_allow();
         let rewrite = self.rewrite();
@@ -81,7 +82,7 @@ impl One<'_, '_, '_> {
         let access = match (guard, policy, raw.open) {
             (Some(guard), ..) => Access::Authorization(Arc::new(guard)),
             (None, ..) if leads_to_server => return None,
-            (None, Some(policy), _) => Access::Policy(policy.policy),
+            (None, Some(policy), _) => Access::Policy(Arc::clone(&policy.policy)),
             (None, None, Some(true)) => Access::Open,
             (None, None, _) => return None,
         };
@@ -97,7 +98,7 @@ impl One<'_, '_, '_> {
             rewrite,
             limits,
             forward: rules.rules,
-            shadow: shadow.map(|shadow| shadow.policy),
+            shadow: shadow.map(|shadow| Arc::clone(&shadow.policy)),
             observe_until,
         };
         Some((pattern?, Arc::new(route)))
@@ -168,7 +169,7 @@ impl One<'_, '_, '_> {
         }
     }
 
-    fn policy(&mut self) -> Option<Compiled> {
+    fn policy(&mut self) -> Option<Rc<Compiled>> {
         match (&self.raw.policy, self.raw.open) {
             (Some(_), Some(true)) => {
                 self.at.key("open").refuse_key(
@@ -195,7 +196,7 @@ impl One<'_, '_, '_> {
         }
     }
 
-    fn shadow(&mut self) -> Option<Compiled> {
+    fn shadow(&mut self) -> Option<Rc<Compiled>> {
         let reference = self.raw.shadow_policy.as_ref()?;
         let at = self.at.key("shadow_policy");
         if self.raw.policy.is_none() {

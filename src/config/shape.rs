@@ -1,6 +1,11 @@
 //! Holds a document against the JSON Schema of its structs: every unknown key, wrong type and wrong
 //! word at once, where serde would stop at the first.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 
 use super::document::{At, Node, Step, Value};
@@ -8,26 +13,52 @@ use super::problem::Findings;
 
 /// Everything in the document that does not have the shape of the schema.
 pub(super) fn check(root: &Node, at: &At, schema: &Json, out: &mut Findings) {
-    Shape { schema }.node(root, at, schema, out);
+    let shape = Shape {
+        schema,
+        choices: RefCell::default(),
+    };
+    shape.node(root, &Trail::Root(at), schema, out);
+}
+
+/// Where the walk is. An [`At`] is made only of what is wrong.
+enum Trail<'t> {
+    Root(&'t At),
+    Key(&'t Self, &'t Arc<str>),
+    Item(&'t Self, usize),
+}
+
+impl Trail<'_> {
+    fn at(&self) -> At {
+        match self {
+            Self::Root(at) => (*at).clone(),
+            Self::Key(before, key) => before.at().with(Step::Key(Arc::clone(key))),
+            Self::Item(before, index) => before.at().item(*index),
+        }
+    }
 }
 
 struct Shape<'s> {
     schema: &'s Json,
+    /// The alternatives of each schema that was met, by where it is: routes have the same few.
+    choices: RefCell<HashMap<*const Json, Rc<[Choice<'s>]>>>,
+}
+
+/// One alternative of a schema.
+struct Choice<'s> {
+    schema: &'s Json,
+    anything: bool,
+    types: Vec<&'s str>,
 }
 
 impl<'s> Shape<'s> {
-    fn node(&self, node: &Node, at: &At, schema: &'s Json, out: &mut Findings) {
+    fn node(&self, node: &Node, trail: &Trail<'_>, schema: &'s Json, out: &mut Findings) {
         let choices = self.choices(schema);
-        if choices.iter().any(|choice| is_anything(choice)) {
+        if choices.iter().any(|choice| choice.anything) {
             return;
         }
-        let fitting: Vec<_> = choices
-            .iter()
-            .copied()
-            .filter(|choice| fits(choice, &node.value))
-            .collect();
-        let Some(first) = fitting.first().copied() else {
-            at.refuse(
+        let fitting = choices.iter().filter(|choice| choice.fits(&node.value));
+        let Some(first) = fitting.clone().next() else {
+            trail.at().refuse(
                 out,
                 format!("this is {}", node.value.kind()),
                 format!("it must be {}", expected(&choices)),
@@ -35,23 +66,25 @@ impl<'s> Shape<'s> {
             return;
         };
         match &node.value {
-            Value::Table(entries) => self.table(entries, at, first, out),
+            Value::Table(entries) => self.table(entries, trail, first.schema, out),
             Value::Array(items) => {
-                if let Some(schema) = first.get("items") {
+                if let Some(schema) = first.schema.get("items") {
                     for (index, item) in items.iter().enumerate() {
-                        self.node(item, &at.item(index), schema, out);
+                        self.node(item, &Trail::Item(trail, index), schema, out);
                     }
                 }
             }
-            Value::String(text) => word(text, at, &fitting, out),
+            Value::String(text) => word(text, trail, fitting, out),
             Value::Integer(number) => {
-                let least = first.get("minimum").and_then(Json::as_i64);
+                let least = first.schema.get("minimum").and_then(Json::as_i64);
                 match (number, least) {
-                    (None, _) => {
-                        at.refuse(out, "this number is too large", "write a number below 2^63")
-                    }
+                    (None, _) => trail.at().refuse(
+                        out,
+                        "this number is too large",
+                        "write a number below 2^63",
+                    ),
                     (Some(number), Some(least)) if *number < least => {
-                        at.refuse(
+                        trail.at().refuse(
                             out,
                             format!("{number} is below {least}"),
                             format!("write {least} or more"),
@@ -66,15 +99,15 @@ impl<'s> Shape<'s> {
 
     fn table(
         &self,
-        entries: &[(Box<str>, std::ops::Range<usize>, Node)],
-        at: &At,
+        entries: &[(Arc<str>, std::ops::Range<usize>, Node)],
+        trail: &Trail<'_>,
         schema: &'s Json,
         out: &mut Findings,
     ) {
         let known = schema.get("properties").and_then(Json::as_object);
         let further = schema.get("additionalProperties");
         for (key, _, node) in entries {
-            let here = at.with(Step::Key(key.clone()));
+            let here = Trail::Key(trail, key);
             if let Some(schema) = known.and_then(|known| known.get(&**key)) {
                 self.node(node, &here, schema, out);
             } else if let Some(schema) = further.filter(|further| **further != Json::Bool(false)) {
@@ -89,7 +122,7 @@ impl<'s> Shape<'s> {
                     Some(name) => format!("did you mean `{name}`?"),
                     None => format!("known here: {}", names.join(", ")),
                 };
-                here.refuse_key(out, "unknown key", right);
+                here.at().refuse_key(out, "unknown key", right);
             }
         }
         let required = schema.get("required").and_then(Json::as_array);
@@ -101,7 +134,7 @@ impl<'s> Shape<'s> {
                     .and_then(Json::as_str)
                     .unwrap_or_default();
                 let meaning = meaning.lines().next().unwrap_or_default();
-                at.refuse_key(
+                trail.at().refuse_key(
                     out,
                     format!("`{name}` is missing"),
                     format!("add it: {meaning}"),
@@ -110,19 +143,54 @@ impl<'s> Shape<'s> {
         }
     }
 
+    fn choices(&self, schema: &'s Json) -> Rc<[Choice<'s>]> {
+        let place = std::ptr::from_ref(schema);
+        if let Some(known) = self.choices.borrow().get(&place) {
+            return Rc::clone(known);
+        }
+        let found = self.alternatives(schema).into_iter();
+        let choices: Rc<[_]> = found
+            .map(|schema| Choice {
+                schema,
+                anything: is_anything(schema),
+                types: types(schema),
+            })
+            .collect();
+        self.choices.borrow_mut().insert(place, Rc::clone(&choices));
+        choices
+    }
+
     /// The alternatives of a schema, references followed.
-    fn choices(&self, schema: &'s Json) -> Vec<&'s Json> {
+    fn alternatives(&self, schema: &'s Json) -> Vec<&'s Json> {
         if let Some(target) = schema.get("$ref").and_then(Json::as_str) {
             let name = target.trim_start_matches("#/$defs/");
             let found = self.schema.get("$defs").and_then(|defs| defs.get(name));
-            return found.map_or_else(Vec::new, |found| self.choices(found));
+            return found.map_or_else(Vec::new, |found| self.alternatives(found));
         }
         for key in ["anyOf", "oneOf"] {
             if let Some(choices) = schema.get(key).and_then(Json::as_array) {
-                return choices.iter().flat_map(|one| self.choices(one)).collect();
+                return choices
+                    .iter()
+                    .flat_map(|one| self.alternatives(one))
+                    .collect();
             }
         }
         vec![schema]
+    }
+}
+
+impl Choice<'_> {
+    fn fits(&self, value: &Value) -> bool {
+        let name = match value {
+            Value::Table(_) => "object",
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Integer(_) => "integer",
+            Value::Float => "number",
+            Value::Boolean => "boolean",
+            Value::Datetime => return false,
+        };
+        self.types.contains(&name) || (name == "integer" && self.types.contains(&"number"))
     }
 }
 
@@ -146,24 +214,10 @@ fn types(schema: &Json) -> Vec<&str> {
     }
 }
 
-fn fits(schema: &Json, value: &Value) -> bool {
-    let types = types(schema);
-    let name = match value {
-        Value::Table(_) => "object",
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        Value::Integer(_) => "integer",
-        Value::Float => "number",
-        Value::Boolean => "boolean",
-        Value::Datetime => return false,
-    };
-    types.contains(&name) || (name == "integer" && types.contains(&"number"))
-}
-
-fn expected(choices: &[&Json]) -> String {
+fn expected(choices: &[Choice<'_>]) -> String {
     let mut words: Vec<&str> = Vec::new();
-    for kind in choices.iter().flat_map(|choice| types(choice)) {
-        let word = match kind {
+    for kind in choices.iter().flat_map(|choice| &choice.types) {
+        let word = match *kind {
             "object" => "a table",
             "array" => "a list",
             "string" => "a string",
@@ -180,12 +234,17 @@ fn expected(choices: &[&Json]) -> String {
 }
 
 /// A string where only certain ones are good.
-fn word(text: &str, at: &At, choices: &[&Json], out: &mut Findings) {
+fn word<'c, 's: 'c>(
+    text: &str,
+    trail: &Trail<'_>,
+    choices: impl Iterator<Item = &'c Choice<'s>>,
+    out: &mut Findings,
+) {
     let mut words = Vec::new();
     for choice in choices {
-        if let Some(one) = choice.get("const").and_then(Json::as_str) {
+        if let Some(one) = choice.schema.get("const").and_then(Json::as_str) {
             words.push(one);
-        } else if let Some(several) = choice.get("enum").and_then(Json::as_array) {
+        } else if let Some(several) = choice.schema.get("enum").and_then(Json::as_array) {
             words.extend(several.iter().filter_map(Json::as_str));
         } else {
             return;
@@ -206,7 +265,8 @@ fn word(text: &str, at: &At, choices: &[&Json], out: &mut Findings) {
         Some(word) => format!("did you mean {word:?}? It can be {all}"),
         None => format!("it can be {all}"),
     };
-    at.refuse(out, format!("{text:?} is not known here"), right);
+    let wrong = format!("{text:?} is not known here");
+    trail.at().refuse(out, wrong, right);
 }
 
 fn sorted(word: &str) -> Vec<char> {

@@ -2,13 +2,14 @@
 //! policies.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::document::{At, Document};
+use super::document::{At, Document, Parsed};
 use super::files::{Content, Files, Given};
 use super::policies::BUILT_IN;
 use super::problem::{Findings, ReportKind};
@@ -41,8 +42,7 @@ pub(super) fn read(path: &Path, given: Option<Given>, out: &mut Findings) -> Opt
     let main = match files.take(path) {
         Ok(content) => content,
         Err(error) => {
-            let name = path.display().to_string();
-            let (document, _) = Document::parse(name, String::new());
+            let document = Document::unparsed(path.display().to_string(), String::new());
             At::root(document).refuse(
                 out,
                 format!("cannot read the configuration: {error}"),
@@ -51,7 +51,8 @@ pub(super) fn read(path: &Path, given: Option<Given>, out: &mut Findings) -> Opt
             return None;
         }
     };
-    let (at, file) = parse::<raw::File>(&main, out)?;
+    let (at, file) = Kind::<raw::File>::new().parse(&main, out)?;
+    let kind = Kind::new();
     let mut source = Source {
         routes: (0..file.route.len())
             .map(|index| at.key("route").item(index))
@@ -59,66 +60,78 @@ pub(super) fn read(path: &Path, given: Option<Given>, out: &mut Findings) -> Opt
         files,
         at,
         file,
-        policies: built_in(out),
+        policies: built_in(&kind, out),
     };
     let included = source.include(out);
-    let policies = source.policies(out);
+    let policies = source.policies(&kind, out);
     (included && policies).then_some(source)
 }
 
-/// A file by its schema.
-fn parse<T: DeserializeOwned + JsonSchema>(
-    content: &Content,
-    out: &mut Findings,
-) -> Option<(At, T)> {
-    let text = match std::str::from_utf8(&content.bytes) {
-        Ok(text) => text.to_owned(),
-        Err(error) => {
-            let lossy = String::from_utf8_lossy(&content.bytes).into_owned();
-            let (document, _) = Document::parse(content.name.clone(), lossy);
-            At::root(document).refuse(
-                out,
-                format!("byte {} is no UTF-8", error.valid_up_to()),
-                "save the file as UTF-8",
-            );
+/// A kind of file, with the schema that all of it are held against: making that takes longer than
+/// reading a policy.
+struct Kind<T> {
+    schema: schemars::Schema,
+    of: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned + JsonSchema> Kind<T> {
+    fn new() -> Self {
+        Self {
+            schema: schemars::schema_for!(T),
+            of: PhantomData,
+        }
+    }
+
+    /// A file by its schema.
+    fn parse(&self, content: &Content, out: &mut Findings) -> Option<(At, T)> {
+        let text = match std::str::from_utf8(&content.bytes) {
+            Ok(text) => text.to_owned(),
+            Err(error) => {
+                let lossy = String::from_utf8_lossy(&content.bytes).into_owned();
+                let document = Document::unparsed(content.name.clone(), lossy);
+                At::root(document).refuse(
+                    out,
+                    format!("byte {} is no UTF-8", error.valid_up_to()),
+                    "save the file as UTF-8",
+                );
+                return None;
+            }
+        };
+        self.parse_text(content.name.clone(), text, out)
+    }
+
+    /// The same of a text.
+    fn parse_text(&self, name: String, text: String, out: &mut Findings) -> Option<(At, T)> {
+        let Parsed {
+            document,
+            problems,
+            read,
+        } = Document::parse(name, text);
+        if !problems.is_empty() {
+            out.problems.extend(problems);
             return None;
         }
-    };
-    parse_text(content.name.clone(), text, out)
-}
-
-/// The same of a text.
-pub(super) fn parse_text<T: DeserializeOwned + JsonSchema>(
-    name: String,
-    text: String,
-    out: &mut Findings,
-) -> Option<(At, T)> {
-    let (document, problems) = Document::parse(name, text);
-    if !problems.is_empty() {
-        out.problems.extend(problems);
-        return None;
-    }
-    let at = At::root(Arc::clone(&document));
-    let before = out.problems.len();
-    let schema = schemars::schema_for!(T);
-    shape::check(&document.root, &at, schema.as_value(), out);
-    match toml::from_str(&document.text) {
-        Ok(value) => Some((at, value)),
-        Err(error) => {
-            // The shape check saw it in most cases, and said it better.
-            if out.problems.len() == before {
-                out.problems.push(document.unread(&error));
+        let at = At::root(Arc::clone(&document));
+        let before = out.problems.len();
+        shape::check(&document.root, &at, self.schema.as_value(), out);
+        match read {
+            Ok(value) => Some((at, value)),
+            Err(error) => {
+                // The shape check saw it in most cases, and said it better.
+                if out.problems.len() == before {
+                    out.problems.push(document.unread(&error));
+                }
+                None
             }
-            None
         }
     }
 }
 
-fn built_in(out: &mut Findings) -> BTreeMap<String, PolicySource> {
+fn built_in(kind: &Kind<raw::Policy>, out: &mut Findings) -> BTreeMap<String, PolicySource> {
     let mut policies = BTreeMap::new();
     for (name, text) in BUILT_IN {
         let shown = format!("(built-in) {name}.toml");
-        if let Some((at, policy)) = parse_text(shown, (*text).to_owned(), out) {
+        if let Some((at, policy)) = kind.parse_text(shown, (*text).to_owned(), out) {
             let source = PolicySource {
                 at,
                 policy: Arc::new(policy),
@@ -138,6 +151,7 @@ impl Source {
             return true;
         };
         super::values::list(&at, &patterns, out);
+        let kind = Kind::<raw::RouteFile>::new();
         let mut whole = true;
         for (index, pattern) in patterns.iter().enumerate() {
             let here = at.item(index);
@@ -159,7 +173,7 @@ impl Source {
                         continue;
                     }
                 };
-                match parse::<raw::RouteFile>(&content, out) {
+                match kind.parse(&content, out) {
                     Some((at, file)) => {
                         let at = at.key("route");
                         self.routes
@@ -221,7 +235,7 @@ impl Source {
     }
 
     /// Reads the policies folder. False where a file could not be understood.
-    fn policies(&mut self, out: &mut Findings) -> bool {
+    fn policies(&mut self, kind: &Kind<raw::Policy>, out: &mut Findings) -> bool {
         let at = self.at.key("policies");
         let Some(name) = self.file.policies.clone() else {
             return true;
@@ -266,7 +280,7 @@ impl Source {
                     continue;
                 }
             };
-            let Some((here, policy)) = parse::<raw::Policy>(&content, out) else {
+            let Some((here, policy)) = kind.parse(&content, out) else {
                 whole = false;
                 continue;
             };

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -22,6 +22,7 @@ use super::Limits;
 use super::body::{AnswerBody, RequestBody};
 use super::io::ClientIo;
 use super::respond::{self, Manner};
+use super::seldom::Seldom;
 use super::track::Track;
 use super::watch::{GRACE, Left, Watch};
 use super::{interaction, raw};
@@ -82,15 +83,22 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// answers it itself, without our headers: below that the answer is ours.
 const OWN_431: u32 = 8;
 
+/// A connection that is served.
+pub type Served = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Serves a connection to its end. `drained` resolves when the process wants it to end: what is
 /// under way finishes, and nothing follows. `service` is called with each request, and with the
 /// interaction id that its client sent.
-pub async fn serve<IO, S, F, D>(io: IO, http2: bool, params: Params, drained: D, service: S)
+///
+/// What is returned is what an idle connection holds of ours. So all is made ready before the future
+/// begins, which uses in its place what an `async fn` would keep twice, as argument and as variable;
+/// and those who wait for it keep room for a pointer.
+pub fn serve<IO, S, F, D>(io: IO, http2: bool, params: Params, drained: D, service: S) -> Served
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<RequestBody>, Option<InteractionId>) -> F + 'static,
     F: Future<Output = Response<AnswerBody>> + 'static,
-    D: Future<Output = ()>,
+    D: Future<Output = ()> + 'static,
 {
     let Params {
         limits,
@@ -176,72 +184,92 @@ where
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 track.set_upgraded();
             }
+            if version == Version::HTTP_2 {
+                own_values(answer.headers_mut());
+            }
             answer.body_mut().hold(in_flight);
             Ok::<_, Infallible>(answer)
         })
     });
-    let mut watch = Watch::new(&track, limits, &*on_idle, drained);
+    let drained = Seldom::new(drained);
     if http2 {
-        let connection = http2::Builder::new(Local)
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .max_concurrent_streams(limits.streams)
-            .max_header_list_size(
-                u32::try_from(limits.header_bytes)
-                    .unwrap_or(u32::MAX)
-                    .saturating_mul(OWN_431),
-            )
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(64 * 1024)
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(100)
-            .serve_connection(io, service);
-        // Boxed: beside it, a connection of HTTP/1.1 at rest would keep room for it.
-        let mut connection = Box::pin(connection);
-        let shutdown = http2::Connection::graceful_shutdown;
-        watch.drive(connection.as_mut(), shutdown, false).await;
-        return;
+        return Box::pin(async move {
+            let mut watch = Watch::new(&track, &limits, &*on_idle, drained);
+            let connection = http2::Builder::new(Local)
+                .timer(TokioTimer::new())
+                .auto_date_header(false)
+                .max_concurrent_streams(limits.streams)
+                .max_header_list_size(
+                    u32::try_from(limits.header_bytes)
+                        .unwrap_or(u32::MAX)
+                        .saturating_mul(OWN_431),
+                )
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_send_buf_size(64 * 1024)
+                .max_pending_accept_reset_streams(20)
+                .max_local_error_reset_streams(100)
+                .serve_connection(io, service);
+            let mut connection = pin!(connection);
+            let shutdown = http2::Connection::graceful_shutdown;
+            watch.drive(connection.as_mut(), shutdown, false).await;
+        });
     }
     // hyper is on the connection only while there is something for it to do: its two buffers of
     // 8 KiB are most of what one holds.
     let mut between = Some((io, service));
-    while let Some((mut io, service)) = between.take() {
-        if !watch.rest(io.inner_mut()).await {
-            return;
-        }
-        let connection = http1::Builder::new()
-            .auto_date_header(false)
-            .half_close(false)
-            .max_buf_size(limits.header_bytes.max(READ_BUFFER))
-            .max_header_size(limits.header_bytes)
-            .serve_connection(io, service)
-            .with_upgrades();
-        let mut connection = Box::new(connection);
-        let shutdown = http1::UpgradeableConnection::graceful_shutdown;
-        let left = watch
-            .drive(Pin::new(&mut *connection), shutdown, true)
-            .await;
-        // `None`: it speaks another protocol.
-        let Some(parts) = connection.into_parts() else {
-            return;
-        };
-        let http1::Parts {
-            mut io,
-            read_buf,
-            service,
-            ..
-        } = parts;
-        match left {
-            Left::Over => {
-                // Neither an error nor a client that has no room changes anything now.
-                drop(timeout(GRACE, io.inner_mut().say_too_slow()).await);
+    Box::pin(async move {
+        let mut watch = Watch::new(&track, &limits, &*on_idle, drained);
+        while let Some((io, _)) = &mut between {
+            if !watch.rest(io.inner_mut()).await {
                 return;
             }
-            Left::AtRest => {
-                io.inner_mut().unread(read_buf);
-                between = Some((io, service));
+            let Some((io, service)) = between.take() else {
+                return;
+            };
+            let connection = http1::Builder::new()
+                .auto_date_header(false)
+                .half_close(false)
+                .max_buf_size(limits.header_bytes.max(READ_BUFFER))
+                .max_header_size(limits.header_bytes)
+                .serve_connection(io, service)
+                .with_upgrades();
+            let mut connection = Box::new(connection);
+            let shutdown = http1::UpgradeableConnection::graceful_shutdown;
+            let left = watch
+                .drive(Pin::new(&mut *connection), shutdown, true)
+                .await;
+            // `None`: it speaks another protocol.
+            let Some(parts) = connection.into_parts() else {
+                return;
+            };
+            let http1::Parts {
+                io,
+                read_buf,
+                service,
+                ..
+            } = parts;
+            let (io, _) = between.insert((io, service));
+            match left {
+                Left::Over => {
+                    // Neither an error nor a client that has no room changes anything now.
+                    drop(timeout(GRACE, io.inner_mut().say_too_slow()).await);
+                    return;
+                }
+                Left::AtRest => io.inner_mut().unread(read_buf),
             }
+        }
+    })
+}
+
+/// Gives each value of an answer bytes of its own. Over HTTP/2 the table of fields remembers values for
+/// as long as the connection lasts, and one that lies in what was read from an upstream would keep
+/// all of that buffer, up to one for each value.
+fn own_values(fields: &mut HeaderMap) {
+    for value in fields.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
         }
     }
 }

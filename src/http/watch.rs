@@ -1,7 +1,7 @@
 //! What a connection waits for beside its bytes, and when hyper is taken off it.
 //!
 //! A connection that is idle for [`REST`] is at rest: hyper and its buffers are gone, and the first
-//! bytes that come bring a new one. One in use never gets so far, and pays nothing.
+//! bytes that come bring a new one. One in use hardly gets so far, and is looked at ever less often.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,13 +17,16 @@ use super::track::{Phase, Track};
 
 /// How long a connection that was told to end may take when it is idle.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
-/// How long a connection of HTTP/1.1 is idle until it is at rest.
-pub(super) const REST: Duration = Duration::from_millis(500);
+/// How long a connection of HTTP/1.1 is idle, at least, until it is at rest. Short, for of thousands
+/// that are opened at once and used once, hyper's buffers of this long a time are there together.
+pub(super) const REST: Duration = Duration::from_millis(100);
+/// How long it is, at most, until one in use is looked at again: it rests so much later.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(super) struct Watch<'c, D> {
     track: &'c Track,
-    limits: Limits,
+    limits: &'c Limits,
     /// See [`super::connection::Params::on_idle`].
     on_idle: &'c dyn Fn(),
     /// The process wants the connection to end.
@@ -42,12 +45,17 @@ pub(super) enum Left {
 }
 
 impl<'c, D: Future<Output = ()>> Watch<'c, D> {
-    pub(super) fn new(track: &'c Track, limits: Limits, on_idle: &'c dyn Fn(), drained: D) -> Self {
+    pub(super) fn new(
+        track: &'c Track,
+        limits: &'c Limits,
+        on_idle: &'c dyn Fn(),
+        drained: Seldom<D>,
+    ) -> Self {
         Self {
             track,
             limits,
             on_idle,
-            drained: Seldom::new(drained),
+            drained,
             timer: Seldom::new(sleep(limits.idle_timeout)),
         }
     }
@@ -74,9 +82,11 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
             .header_timeout
             .min(limits.idle_timeout)
             .min(limits.body_timeout)
-            .min(if rests { REST } else { Duration::MAX });
+            .min(if rests { LOOK } else { Duration::MAX });
         let mut ending = false;
-        self.wake_at(Instant::now() + first);
+        let mut look = REST;
+        let begin = if rests { look.min(first) } else { first };
+        self.wake_at(Instant::now() + begin);
         loop {
             tokio::select! {
                 biased;
@@ -92,21 +102,30 @@ impl<'c, D: Future<Output = ()>> Watch<'c, D> {
                 }
                 () = &mut self.timer => {
                     let rests = rests && !ending && track.may_rest();
-                    let (since, limit) = match track.phase() {
-                        Phase::Busy => (Instant::now(), first),
-                        Phase::Idle(since) if rests => (since, REST.min(limits.idle_timeout)),
-                        Phase::Idle(since) if ending => (since, limits.idle_timeout.min(GRACE)),
-                        Phase::Idle(since) => (since, limits.idle_timeout),
-                        Phase::Head(since) => (since, limits.header_timeout),
-                        Phase::Blocked(since) => (since, limits.body_timeout),
+                    let now = Instant::now();
+                    let due = match track.phase() {
+                        Phase::Busy => now + first,
+                        Phase::Idle(since) if rests => {
+                            let due = since + REST.min(limits.idle_timeout);
+                            // In use between two looks: the next one is in no hurry.
+                            if now < due {
+                                look = (look * 2).min(LOOK);
+                                due.max(now + look)
+                            } else {
+                                due
+                            }
+                        }
+                        Phase::Idle(since) if ending => since + limits.idle_timeout.min(GRACE),
+                        Phase::Idle(since) => since + limits.idle_timeout,
+                        Phase::Head(since) => since + limits.header_timeout,
+                        Phase::Blocked(since) => since + limits.body_timeout,
                     };
-                    if matches!(track.phase(), Phase::Idle(since) if since + REST <= Instant::now()) {
+                    if matches!(track.phase(), Phase::Idle(since) if since + REST <= now) {
                         (self.on_idle)();
                     }
-                    let due = since + limit;
-                    if Instant::now() < due {
+                    if now < due {
                         // Never later than the shortest bound of a phase that may begin meanwhile.
-                        self.wake_at(due.min(Instant::now() + first));
+                        self.wake_at(due.min(now + first));
                         continue;
                     }
                     match track.phase() {

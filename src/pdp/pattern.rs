@@ -1,5 +1,6 @@
 //! A route's path as the operator writes it.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -236,6 +237,17 @@ impl Segment {
 /// Kelvin sign are an s and a k here too.
 pub(super) fn folded(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().flat_map(fold)
+}
+
+/// The same as a text. Most of what stands in a configuration is folded as it is.
+pub(super) fn folded_text(text: &str) -> Cow<'_, str> {
+    if !text.is_ascii() {
+        Cow::Owned(folded(text).collect())
+    } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// One character of [`folded`].

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::path;
-use super::pattern::{End, Pattern, Segment, fold, folded};
+use super::pattern::{End, Pattern, Segment, fold, folded_text};
 use super::policy::Route;
 
 /// A tree of patterns.
@@ -67,7 +67,7 @@ impl Tree {
         for segment in &pattern.segments {
             node = match segment {
                 Segment::Parameter(_) => node.parameter.get_or_insert_default(),
-                Segment::Literal(text) => node.literal(folded(bare(text)).collect()),
+                Segment::Literal(text) => node.literal(&folded_text(bare(text))),
             };
         }
         let leaves = match pattern.end {
@@ -119,12 +119,11 @@ struct Passed<'t, 'p> {
 }
 
 impl Node {
-    fn literal(&mut self, key: String) -> &mut Self {
-        let at = match self.literals.binary_search_by(|(k, _)| (**k).cmp(&key)) {
+    fn literal(&mut self, key: &str) -> &mut Self {
+        let at = match self.literals.binary_search_by(|(k, _)| (**k).cmp(key)) {
             Ok(at) => at,
             Err(at) => {
-                self.literals
-                    .insert(at, (key.into_boxed_str(), Self::default()));
+                self.literals.insert(at, (key.into(), Self::default()));
                 at
             }
         };

@@ -140,7 +140,7 @@ authorization = { server = "old", endpoint = "authorize", form_bytes = "8KiB" }
         );
     }
     // What is printed is the same configuration again.
-    let again = good(checked.print());
+    let again = good(&checked.print());
     assert_eq!(again.print(), checked.print());
 
     // A store that replicas share is asked about assertions, though no policy takes proofs.
@@ -359,7 +359,7 @@ proxy_protocol = { from = ["10.0.1.10/32"] }"#;
     assert_ne!(text, fronted);
     for text in [&text, &fronted] {
         let first = good(text);
-        assert_eq!(first.print(), good(first.print()).print());
+        assert_eq!(first.print(), good(&first.print()).print());
     }
     let first = good(&text);
     assert!(

@@ -41,7 +41,8 @@ fn effective(policy: &str) -> String {
         "policies = \"kit/policies\"\n{MINIMAL}\n[[route]]\nname = \"it\"\npath = \"/\"\nmethods = [\"GET\"]\nupstream = \"core\"\npolicy = {policy}\n"
     );
     let checked = load_text(&text).unwrap_or_else(|problems| panic!("{}", said(&problems)));
-    let (_, after) = checked.print().split_once("# ---- policy it, on").unwrap();
+    let printed = checked.print();
+    let (_, after) = printed.split_once("# ---- policy it, on").unwrap();
     let own = after.split("# ----").next().unwrap();
     own.lines()
         .map(|line| line.trim_start_matches("# "))

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Method};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
@@ -19,7 +19,10 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::http::watch::REST;
+use crate::http::watch::{LOOK, REST};
+
+/// After this long without a request hyper is off, with room to spare.
+const SETTLED: Duration = LOOK.saturating_mul(3);
 
 /// Our end of a pipe; says how much room the last read had.
 struct Observed {
@@ -245,7 +248,7 @@ impl Bench {
     /// Until hyper is off.
     async fn settle(&self) {
         tokio::task::yield_now().await;
-        sleep(REST * 3).await;
+        sleep(SETTLED).await;
         assert!(self.at_rest(), "it rests");
     }
 
@@ -286,6 +289,9 @@ fn hyper_is_off_an_idle_connection_and_on_again_for_the_next_request() {
             sleep(REST * 3 / 5).await;
             assert!(!bench.at_rest(), "{number}");
         }
+        // And goes as soon after it as was said.
+        sleep(LOOK + REST).await;
+        assert!(bench.at_rest());
         assert!(!bench.over.is_finished());
     });
 }
@@ -330,7 +336,7 @@ fn half_a_head_behind_a_request_outlives_the_rest() {
             .send("GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HT")
             .await;
         assert_eq!(bench.answer().await.1, "1 /a 0");
-        sleep(REST * 6).await;
+        sleep(SETTLED * 2).await;
         bench.send("TP/1.1\r\nhost: a\r\n\r\n").await;
         assert_eq!(bench.answer().await.1, "2 /b 0");
         // And one that is never completed has the time of a head, no more.
@@ -369,10 +375,10 @@ fn a_body_that_is_read_after_its_answer_keeps_hyper_on() {
             .send("POST /upload HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nGET ")
             .await;
         assert_eq!(bench.answer().await.1, "early");
-        sleep(REST * 6).await;
+        sleep(SETTLED * 2).await;
         assert!(!bench.at_rest());
         bench.send("/x H").await;
-        sleep(REST * 6).await;
+        sleep(SETTLED * 2).await;
         assert_eq!(*bench.upload.borrow(), b"GET /x H");
         assert_eq!(bench.get("/a").await, "2 /a 0");
         assert_eq!(*bench.targets.borrow(), ["/upload", "/a"]);
@@ -394,7 +400,7 @@ fn a_body_that_nobody_reads_is_never_taken_for_a_request() {
             let (head, body) = bench.answer().await;
             assert!(head.starts_with("http/1.1 200 "), "{head}");
             assert_eq!(body, "no");
-            sleep(REST * 3).await;
+            sleep(SETTLED).await;
             bench
                 .send("GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n")
                 .await;
@@ -413,7 +419,7 @@ fn a_client_that_waits_for_100_gets_it_after_a_rest_too() {
                 .send("POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
                 .await;
             assert!(bench.answer().await.0.starts_with("http/1.1 100 "));
-            sleep(REST * 6).await;
+            sleep(SETTLED * 2).await;
             assert!(!bench.at_rest(), "a request is under way");
             bench.send("abc").await;
             assert_eq!(bench.answer().await.1, format!("{number} /a 3"));
@@ -467,9 +473,9 @@ fn nothing_follows_a_close_that_takes_its_time() {
             .send("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
             .await;
         assert_eq!(bench.answer().await.1, "1 /a 0");
-        sleep(REST * 3).await;
+        sleep(SETTLED).await;
         bench.send("GET /b HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        sleep(REST * 3).await;
+        sleep(SETTLED).await;
         assert_eq!(*bench.targets.borrow(), ["/a"]);
     });
 }
@@ -507,7 +513,7 @@ fn another_protocol_is_never_at_rest() {
         let mut said = [0; 5];
         bench.client.read_exact(&mut said).await.unwrap();
         assert_eq!(&said, b"ahead");
-        sleep(REST * 6).await;
+        sleep(SETTLED * 2).await;
         bench.send("later").await;
         bench.client.read_exact(&mut said).await.unwrap();
         assert_eq!(&said, b"later");
@@ -523,7 +529,7 @@ fn an_answer_under_way_keeps_hyper_on() {
         bench.settle().await;
         // The client takes its time to read.
         bench.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        sleep(REST * 6).await;
+        sleep(SETTLED * 2).await;
         assert!(!bench.at_rest());
         let mut whole = Vec::new();
         while !whole.ends_with(b"\r\n0\r\n\r\n") {

@@ -319,7 +319,7 @@ fn each_request_of_a_connection_is_introduced_as_its_own() {
         identify(
             &mut fields,
             &received,
-            HeaderValue::from_static("inner"),
+            &HeaderValue::from_static("inner"),
             &[],
         );
         let line = format!("for={client};proto={scheme};host={authority}");

@@ -1,20 +1,21 @@
 //! Which patterns may match a path that another one matches: those that are compared. Of ten thousand
 //! routes most have nothing to do with each other, and fifty million comparisons take seconds.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::pdp::pattern::{End, Pattern, Segment, folded};
+use crate::pdp::pattern::{End, Pattern, Segment, folded_text};
 use crate::pdp::tree::Leaf;
 
 /// Patterns by their segments, letter case aside.
 pub(super) struct Near<'l> {
     leaves: &'l [&'l Leaf],
-    root: Node,
+    root: Node<'l>,
 }
 
 #[derive(Default)]
-struct Node {
-    literals: BTreeMap<String, Self>,
+struct Node<'l> {
+    literals: BTreeMap<Cow<'l, str>, Self>,
     parameter: Option<Box<Self>>,
     /// Those that have no further segment: places among the leaves.
     here: Vec<usize>,
@@ -27,9 +28,7 @@ impl<'l> Near<'l> {
             let mut node = &mut root;
             for segment in &leaf.pattern.segments {
                 node = match segment {
-                    Segment::Literal(text) => {
-                        node.literals.entry(folded(text).collect()).or_default()
-                    }
+                    Segment::Literal(text) => node.literals.entry(folded_text(text)).or_default(),
                     Segment::Parameter(_) => node.parameter.get_or_insert_default(),
                 };
             }
@@ -50,14 +49,16 @@ impl<'l> Near<'l> {
     }
 }
 
-impl Node {
+impl Node<'_> {
     /// As deep as a pattern has segments.
     fn find(&self, segments: &[Segment], end: End, found: &mut Vec<usize>) {
         found.extend(&self.here);
         match segments.split_first() {
             Some((Segment::Literal(text), rest)) => {
-                let text: String = folded(text).collect();
-                let both = [self.literals.get(&text), self.parameter.as_deref()];
+                let both = [
+                    self.literals.get(&*folded_text(text)),
+                    self.parameter.as_deref(),
+                ];
                 for node in both.into_iter().flatten() {
                     node.find(rest, end, found);
                 }

@@ -167,8 +167,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Read = (Vec<u8>, HeaderMap, Vec<u8>);
+
     /// What is made of these bytes when they come in pieces of so many: data, trailers, rest.
-    fn read(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Malformed> {
+    fn read(bytes: &[u8], step: usize) -> Result<Option<Read>, Malformed> {
         let mut chunked = Chunked::default();
         let (mut input, mut data) = (BytesMut::new(), Vec::new());
         let mut trailers = HeaderMap::new();
