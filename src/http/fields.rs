@@ -13,7 +13,6 @@ mod tests;
 pub use forwarded::{Introduction, Received, each_of_ours, identify, routed_by_us};
 pub use response::{response_fields, response_trailers};
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -114,11 +113,12 @@ impl Pattern {
         }
     }
 
-    /// Whether it takes a name that is folded.
-    fn takes(&self, name: &[u8]) -> bool {
-        (self.third.is_none() || self.third == name.get(2).copied())
-            && (self.prefix || name.len() == self.name.len())
-            && name.starts_with(&self.name)
+    /// `third` is the folded third byte of `name`.
+    fn takes(&self, name: &[u8], third: Option<u8>) -> bool {
+        let length = name.len() == self.name.len();
+        (self.third.is_none() || self.third == third)
+            && (length || self.prefix && name.len() > self.name.len())
+            && std::iter::zip(&*self.name, name).all(|(ours, theirs)| *ours == fold(*theirs))
     }
 }
 
@@ -134,11 +134,10 @@ struct Names {
 /// 26 letters, ten digits, and the `-`.
 const FIRSTS: usize = 37;
 
-/// `name` is folded.
 fn slot(name: &[u8]) -> usize {
-    match name.first() {
-        Some(letter @ b'a'..=b'z') => usize::from(*letter - b'a'),
-        Some(digit @ b'0'..=b'9') => 26 + usize::from(*digit - b'0'),
+    match name.first().map(|byte| fold(*byte)) {
+        Some(letter @ b'a'..=b'z') => usize::from(letter - b'a'),
+        Some(digit @ b'0'..=b'9') => 26 + usize::from(digit - b'0'),
         Some(_) | None => FIRSTS - 1,
     }
 }
@@ -160,14 +159,9 @@ impl Names {
 
     fn takes(&self, name: &HeaderName) -> bool {
         let name = name.as_str().as_bytes();
-        // Nearly every name is folded as it comes.
-        let name = if name.iter().all(|byte| fold(*byte) == *byte) {
-            Cow::Borrowed(name)
-        } else {
-            name.iter().map(|byte| fold(*byte)).collect()
-        };
-        let mut near = self.by_first.get(slot(&name)).into_iter().flatten();
-        self.all || near.any(|pattern| pattern.takes(&name))
+        let third = name.get(2).map(|byte| fold(*byte));
+        let mut near = self.by_first.get(slot(name)).into_iter().flatten();
+        self.all || near.any(|pattern| pattern.takes(name, third))
     }
 }
 
