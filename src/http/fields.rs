@@ -246,22 +246,17 @@ pub fn each_field(
     mut to: impl FnMut(&HeaderName, &HeaderValue),
 ) {
     let nominated = Nominated::of(from, &rules.judged);
-    let mut cookies = 0_usize;
+    let mut cookies = false;
     for (name, value) in from {
         if rules.removes(name) || nominated.names(name) {
             continue;
         }
-        if name == header::COOKIE {
-            cookies = cookies.saturating_add(1);
-            if let Some(joined) = joined_cookies(from) {
-                // In the place of the first.
-                if cookies == 1 {
-                    to(name, &joined);
-                }
-                continue;
-            }
+        if name != header::COOKIE {
+            to(name, value);
+        } else if !std::mem::replace(&mut cookies, true) {
+            // All of them, in the place of the first.
+            to(name, joined_cookies(from).as_ref().unwrap_or(value));
         }
-        to(name, value);
     }
     let trailers_wanted = from
         .get_all(header::TE)
@@ -383,7 +378,7 @@ fn joined_cookies(fields: &HeaderMap) -> Option<HeaderValue> {
         }
         joined.extend_from_slice(crumb.as_bytes());
     }
-    // Values with `; ` between them are a value; should that ever fail, the lines stay as they are.
+    // Values with `; ` between them are a value.
     HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).ok()
 }
 

@@ -87,6 +87,75 @@ async fn an_early_answer_is_relayed_and_its_connection_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn an_upload_goes_on_while_nobody_reads_its_answer() {
+    // A client may send all it has before it looks at what came.
+    on_a_thread(async {
+        let uploaded = Rc::new(RefCell::new(String::new()));
+        let seen = Rc::clone(&uploaded);
+        let (address, count) = peer(move |_, mut stream| {
+            let seen = Rc::clone(&seen);
+            async move {
+                read_head(&mut stream).await;
+                let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
+                stream.write_all(begun).await.unwrap();
+                let body = read_head(&mut stream).await.unwrap();
+                seen.replace(body);
+                stream.write_all(b"0\r\n\r\n").await.unwrap();
+                read_head(&mut stream).await;
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let bench = bench(&[address], |_| {});
+        let (feed, body) = pieces();
+        feed.send(data("abc")).unwrap();
+        let early = bench.send(request("POST", "/", body)).await.unwrap();
+        feed.send(data("defg")).unwrap();
+        drop(feed);
+        for _ in 0..50 {
+            settle().await;
+        }
+        assert_eq!(*uploaded.borrow(), "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n");
+        assert_eq!(text(early).await.unwrap(), "ok");
+        // Both directions ended, so the connection is as good as any.
+        assert_eq!(bench.ask(get("/")).await, ok());
+        assert_eq!(count.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_cuts_the_answer_that_began() {
+    on_a_thread(async {
+        let (address, _) = peer(|_, mut stream| async move {
+            read_head(&mut stream).await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok")
+                .await
+                .unwrap();
+            std::future::pending().await
+        })
+        .await;
+        let bench = bench(&[address], |s| {
+            s.eject = Some(Eject {
+                failures: 1,
+                duration: Duration::from_secs(10),
+            });
+        });
+        let (feed, body) = pieces();
+        feed.send(data("abc")).unwrap();
+        let early = bench.send(request("POST", "/", body)).await.unwrap();
+        let (text, ()) = tokio::join!(text(early), async {
+            settle().await;
+            feed.send(Err("gone".into())).unwrap();
+        });
+        assert_eq!(text.unwrap_err().reason(), Reason::UpstreamProtocol);
+        assert!(!bench.shared.status()[0].ejected, "its own doing");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn bodies_wait_for_who_reads_them() {
     // HTTP: back-pressure up
     on_a_thread(async {
