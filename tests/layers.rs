@@ -109,6 +109,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rustls_pemfile", &["tls/pem"]),
     ("moka", &["pip/cache", "tls/known"]),
     ("redis", &["replay/link"]),
+    ("httparse", &["upstream/http1"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
