@@ -1,8 +1,8 @@
 //! Only the core makes an `Authorized`: its fields are private.
-use portcullis::pdp::{Authorized, RequestHead};
+use portcullis::pdp::{Authorized, Inbound};
 
-fn forge(head: RequestHead) -> Authorized<()> {
-    Authorized { head, body: () }
+fn forge(inbound: Box<Inbound<()>>) -> Authorized<()> {
+    Authorized { inbound }
 }
 
 fn main() {
