@@ -192,6 +192,7 @@ impl Local {
             // Another thread needs the place more than we the connection.
             return;
         }
+        line.borrow_mut().set_aside();
         self.idle.borrow_mut().push_back(Idle {
             line,
             since: Instant::now(),

@@ -22,7 +22,6 @@ use crate::pdp::{HeadParts, Route};
 /// RFC 6455 s1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Fires when the process drains.
 /// Resolves when the process drains.
 pub type Drained = Pin<Box<dyn Future<Output = ()>>>;
 

@@ -136,6 +136,14 @@ impl Connection {
                 .is_pending()
     }
 
+    /// Gives back what a long answer needed and the next request may not: to be called when it is put
+    /// aside.
+    pub(super) fn set_aside(&mut self) {
+        if self.input.capacity() > READ_FIRST {
+            self.input = BytesMut::new();
+        }
+    }
+
     /// Whether a byte came since the request began.
     pub(super) const fn heard(&self) -> bool {
         self.heard
