@@ -22,7 +22,7 @@ pub struct Credential {
 /// What the `Authorization` field of a request says, worth keeping for the sender's next one: a client
 /// sends the same token again and again, and what is said of the field depends on its bytes alone.
 ///
-/// What a route makes of it is not kept: see [`Presented::passes`].
+/// What a route makes of it is not kept: see `passes`.
 pub struct Presented {
     /// All of the field: another one, by however little, is read anew.
     field: Box<[u8]>,
@@ -80,7 +80,7 @@ impl Presented {
 /// (PRES-04, PRES-11).
 ///
 /// # Errors
-/// `token_in_query`, and as [`presented`].
+/// `token_in_query`, and as `presented`.
 pub fn credential(
     head: &RequestHead,
     max_token_bytes: usize,

@@ -45,7 +45,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// See [`Timestamp::text`].
+    /// See `Timestamp::text`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
