@@ -73,11 +73,12 @@ impl Sending {
         upload: Option<Upload>,
         framing: Framing,
     ) {
-        self.buffer.clear();
-        self.buffer.shrink_to(KEPT);
-        head(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.shrink_to(KEPT);
+        head(&mut buffer);
         *self = Self {
-            buffer: std::mem::take(&mut self.buffer),
+            buffer,
             upload,
             framing,
             done: false,
@@ -217,4 +218,130 @@ pub(in crate::upstream) fn field(to: &mut Vec<u8>, name: &str, value: &[u8]) {
     to.extend_from_slice(b": ");
     to.extend_from_slice(value);
     to.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fields::FieldRules;
+    use crate::pdp::policy::ForwardRules;
+    use crate::upstream::upload::Source;
+    use http_body_util::StreamBody;
+    use proptest::prelude::*;
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    /// Takes a few bytes at a time, and none at every other call.
+    struct Narrow {
+        taken: Vec<u8>,
+        at_once: usize,
+        vectored: bool,
+        waits: bool,
+    }
+
+    impl Narrow {
+        fn take(&mut self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.waits = !self.waits;
+            if self.waits {
+                return Poll::Pending;
+            }
+            let some = bytes.len().min(self.at_once);
+            self.taken.extend_from_slice(&bytes[..some]);
+            Poll::Ready(Ok(some))
+        }
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.take(bytes)
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            self.take(&all)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            self.vectored
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn upload(pieces: &[Vec<u8>], trailer: bool) -> Upload {
+        let forward = ForwardRules {
+            authorization: false,
+            host: None,
+            strip: Vec::new(),
+            headers: Vec::new(),
+        };
+        let mut fields = HeaderMap::new();
+        fields.insert("x-sum", http::HeaderValue::from_static("1"));
+        let frames: Vec<Result<Frame<Bytes>, BoxError>> = pieces
+            .iter()
+            .map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece))))
+            .chain(trailer.then(|| Ok(Frame::trailers(fields))))
+            .collect();
+        let body = Box::pin(StreamBody::new(futures_util::stream::iter(frames)));
+        let declared = (!trailer).then(|| pieces.iter().map(|piece| piece.len() as u64).sum());
+        let rules = Rc::new(FieldRules::new(&forward, Vec::new()));
+        Upload::new(Some(Source::new(body, declared, trailer, rules)))
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_is_the_same_however_little_goes_at_once(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..5),
+            at_once in 1_usize..30,
+            vectored: bool,
+            chunked: bool,
+            trailer: bool,
+        ) {
+            let trailer = trailer && chunked;
+            let framing = if chunked { Framing::Chunked } else { Framing::Plain };
+            let mut sending = Sending::new();
+            let head = |to: &mut Vec<u8>| to.extend_from_slice(b"HEAD\r\n\r\n");
+            sending.begin(head, Some(upload(&pieces, trailer)), framing);
+            let mut io = Narrow { taken: Vec::new(), at_once, vectored, waits: false };
+            let mut cx = Context::from_waker(Waker::noop());
+            // Each call takes a byte at least, every other time.
+            for _ in 0..1000 {
+                match sending.poll(&mut io, &mut cx) {
+                    Poll::Ready(sent) => prop_assert!(sent.is_ok()),
+                    Poll::Pending => continue,
+                }
+                break;
+            }
+            prop_assert!(sending.is_done() && sending.has_begun());
+            let mut expected = b"HEAD\r\n\r\n".to_vec();
+            for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+                if chunked {
+                    expected.extend(format!("{:x}\r\n", piece.len()).into_bytes());
+                }
+                expected.extend_from_slice(piece);
+                if chunked {
+                    expected.extend_from_slice(b"\r\n");
+                }
+            }
+            if chunked {
+                expected.extend_from_slice(b"0\r\n");
+                expected.extend_from_slice(if trailer { b"x-sum: 1\r\n\r\n" } else { b"\r\n" });
+            }
+            prop_assert_eq!(String::from_utf8_lossy(&io.taken), String::from_utf8_lossy(&expected));
+        }
+    }
 }

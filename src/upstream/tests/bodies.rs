@@ -47,16 +47,38 @@ async fn a_body_longer_than_declared_is_the_clients_fault() {
     .await;
 }
 
+fn eject_at_once(settings: &mut Settings) {
+    settings.eject = Some(Eject {
+        failures: 1,
+        duration: Duration::from_secs(10),
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_time_is_over_is_504_and_not_counted_against_the_server() {
+    // A client that sends for as long as the request may take could eject any server.
+    on_a_thread(async {
+        let (address, ..) = answering("").await;
+        let bench = bench(&[address], |s| {
+            eject_at_once(s);
+            s.response_timeout = Duration::from_secs(90);
+        });
+        let started = tokio::time::Instant::now();
+        let failed = bench.send(get("/")).await.unwrap_err();
+        assert_eq!(failed.refusal.reason(), Reason::UpstreamTimeout);
+        assert_eq!(started.elapsed().as_secs(), 60, "the request's own time");
+        assert!(!bench.shared.status()[0].ejected);
+        settle().await;
+        assert_eq!(bench.shared.status()[0].connections, 0, "it is cut");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_client_that_breaks_off_is_not_counted_against_the_server() {
     on_a_thread(async {
         let (address, ..) = answering("").await;
-        let bench = bench(&[address], |s| {
-            s.eject = Some(Eject {
-                failures: 1,
-                duration: Duration::from_secs(10),
-            });
-        });
+        let bench = bench(&[address], eject_at_once);
         let (feed, body) = pieces();
         feed.send(data("abc")).unwrap();
         feed.send(Err("gone".into())).unwrap();
@@ -136,12 +158,7 @@ async fn a_client_that_breaks_off_cuts_the_answer_that_began() {
             std::future::pending().await
         })
         .await;
-        let bench = bench(&[address], |s| {
-            s.eject = Some(Eject {
-                failures: 1,
-                duration: Duration::from_secs(10),
-            });
-        });
+        let bench = bench(&[address], eject_at_once);
         let (feed, body) = pieces();
         feed.send(data("abc")).unwrap();
         let early = bench.send(request("POST", "/", body)).await.unwrap();
