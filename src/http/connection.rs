@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::Limits;
 use super::body::{AnswerBody, RequestBody};
+use super::gather::{Gathering, gather};
 use super::io::ClientIo;
 use super::respond::{self, Manner};
 use super::seldom::Seldom;
@@ -128,7 +129,7 @@ where
             manner,
         ))
     });
-    let io = TokioIo::new(ClientIo::new(io, Arc::clone(&track), replace));
+    let io = ClientIo::new(io, Arc::clone(&track), replace);
     let service = Rc::new(service);
     let tracked = Arc::clone(&track);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -195,6 +196,7 @@ where
     if http2 {
         return Box::pin(async move {
             let mut watch = Watch::new(&track, &limits, &*on_idle, drained);
+            let (io, outgoing) = gather(io);
             let connection = http2::Builder::new(Local)
                 .timer(TokioTimer::new())
                 .auto_date_header(false)
@@ -209,15 +211,17 @@ where
                 .max_send_buf_size(64 * 1024)
                 .max_pending_accept_reset_streams(20)
                 .max_local_error_reset_streams(100)
-                .serve_connection(io, service);
-            let mut connection = pin!(connection);
+                .serve_connection(TokioIo::new(io), service);
             let shutdown = http2::Connection::graceful_shutdown;
-            watch.drive(connection.as_mut(), shutdown, false).await;
+            let connection = pin!(connection);
+            let mut gathering = outgoing.of(connection, shutdown);
+            let gathering = Pin::new(&mut gathering);
+            watch.drive(gathering, Gathering::shut_down, false).await;
         });
     }
     // hyper is on the connection only while there is something for it to do: its two buffers of
     // 8 KiB are most of what one holds.
-    let mut between = Some((io, service));
+    let mut between = Some((TokioIo::new(io), service));
     Box::pin(async move {
         let mut watch = Watch::new(&track, &limits, &*on_idle, drained);
         while let Some((io, _)) = &mut between {

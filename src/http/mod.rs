@@ -43,6 +43,7 @@ impl Default for Limits {
 
 pub mod body;
 pub mod connection;
+mod gather;
 pub mod interaction;
 mod io;
 mod raw;
