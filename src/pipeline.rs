@@ -230,12 +230,15 @@ impl fmt::Debug for Connection {
 /// Serves one request that came at `arrived`, time since 1970-01-01T00:00:00Z. `standing` is what the
 /// listener's trust says of the certificate at that time, or why what a proxy in front says of its
 /// client cannot be taken; `sent_id` the interaction id that the client sent.
-pub async fn serve(
+///
+/// No `async fn`, and as much as can be is done before the future begins: it is moved on its way to the
+/// heap, and keeps what came in beside what became of it.
+pub fn serve(
     connection: Rc<Connection>,
     standing: Result<Option<Standing>, Refusal>,
     (mut request, sent_id): (Request<RequestBody>, Option<InteractionId>),
     arrived: Duration,
-) -> Response<AnswerBody> {
+) -> impl Future<Output = Response<AnswerBody>> + use<> {
     let generation = connection.shared.generation.load_full();
     let upgrade = request
         .headers()
@@ -260,102 +263,111 @@ pub async fn serve(
 
     let mut trail = connection.trail(generation.recording.is_some());
     let mut witness = Witness::new(UnixTime::from_secs(arrived.as_secs()));
-    let judged = judge(
+    let begun = begin(
         &connection,
         &generation,
         standing,
         (parts, id, body),
         (&mut trail, &mut witness),
-        &mut record,
-    )
-    .await;
-    connection.keep(&mut trail);
-    let judged_at = witness.judged;
-    let judged = audited(&connection, &generation, who, (&trail, witness), judged);
-    let decided = Instant::now();
-    record.stages.decide = decided
-        .saturating_duration_since(record.started)
-        .saturating_sub(record.stages.inform);
-    if let Some(metrics) = trail
-        .route
-        .as_ref()
-        .and_then(|route| generation.routes.get(route.index))
-    {
-        record.metrics = Arc::clone(metrics);
-    }
-    // What an authorization server answers depends on who asks as much as what an API does.
-    let open = trail
-        .route
-        .as_ref()
-        .is_none_or(|route| matches!(route.access, Access::Open));
-    let nonce = nonce(&generation, &trail);
-    record.trail(trail);
+    );
+    async move {
+        let judged = match begun {
+            Ok(Begun::Step(step)) => {
+                judge(&connection, step, (&mut trail, &mut witness), &mut record)
+                    .await
+                    .map(Judged::Permit)
+            }
+            Ok(Begun::Metadata(document)) => Ok(Judged::Metadata(document)),
+            Err(refusal) => Err(refusal),
+        };
+        connection.keep(&mut trail);
+        let judged_at = witness.judged;
+        let judged = audited(&connection, &generation, who, (&trail, witness), judged);
+        let decided = Instant::now();
+        record.stages.decide = decided
+            .saturating_duration_since(record.started)
+            .saturating_sub(record.stages.inform);
+        if let Some(metrics) = trail
+            .route
+            .as_ref()
+            .and_then(|route| generation.routes.get(route.index))
+        {
+            record.metrics = Arc::clone(metrics);
+        }
+        // What an authorization server answers depends on who asks as much as what an API does.
+        let open = trail
+            .route
+            .as_ref()
+            .is_none_or(|route| matches!(route.access, Access::Open));
+        let nonce = nonce(&generation, &trail);
+        record.trail(trail);
 
-    let mut expires = None;
-    let outcome = match judged {
-        Ok(Judged::Metadata(document)) => {
-            record.decided(None);
-            let answer = respond::document(document, id, is_head, clock::now());
-            record.status = Some(answer.status().as_u16());
-            return log_at_end(answer, record);
-        }
-        Ok(Judged::Permit(permit)) => {
-            record.decided(permit.observed());
-            expires = permit.expires();
-            let mut sent = decided;
-            if record.stages.decide >= LONG {
-                tokio::task::yield_now().await;
-                sent = Instant::now();
+        let mut expires = None;
+        let outcome = match judged {
+            Ok(Judged::Metadata(document)) => {
+                record.decided(None);
+                let answer = respond::document(document, id, is_head, clock::now());
+                record.status = Some(answer.status().as_u16());
+                return log_at_end(answer, record);
             }
-            let times = (judged_at, sent);
-            send(
-                &connection,
-                permit,
-                (upgrade, times),
-                &progress,
-                &mut record,
-            )
-            .await
-        }
-        Err(refusal) => Err(refusal),
-    };
-    match outcome {
-        Ok(forwarded) => {
-            let Forwarded {
-                response,
-                server,
-                attempts,
-            } = forwarded;
-            record.server = Some(server);
-            record.attempts = attempts;
-            let now = clock::now();
-            let mut answer = respond::relay(response, id, open, now);
-            respond::with_nonce(&mut answer, nonce.as_deref());
-            record.status = Some(answer.status().as_u16());
-            if let Some(expires) = expires {
-                let left = expires.since(now);
-                answer.body_mut().until(tokio::time::Instant::now() + left);
+            Ok(Judged::Permit(permit)) => {
+                record.decided(permit.observed());
+                expires = permit.expires();
+                let mut sent = decided;
+                if record.stages.decide >= LONG {
+                    tokio::task::yield_now().await;
+                    sent = Instant::now();
+                }
+                let times = (judged_at, sent);
+                send(
+                    &connection,
+                    permit,
+                    (upgrade, times),
+                    &progress,
+                    &mut record,
+                )
+                .await
             }
-            log_at_end(answer, record)
-        }
-        Err(refusal) => {
-            record.refused(&refusal);
-            let policy = record.policy.as_ref();
-            let mut answer = respond::refusal(
-                &refusal,
-                id,
-                respond::Manner {
-                    format: policy.and_then(|policy| policy.error_format.as_deref()),
-                    disclose: connection.disclose_reasons,
-                    close: (!(no_body || progress.is_whole()) || distrusted)
-                        && version < Version::HTTP_2,
-                    is_head,
-                    now: clock::now(),
-                },
-            );
-            respond::with_nonce(&mut answer, nonce.as_deref());
-            record.status = Some(answer.status().as_u16());
-            log_at_end(answer, record)
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(forwarded) => {
+                let Forwarded {
+                    response,
+                    server,
+                    attempts,
+                } = forwarded;
+                record.server = Some(server);
+                record.attempts = attempts;
+                let now = clock::now();
+                let mut answer = respond::relay(response, id, open, now);
+                respond::with_nonce(&mut answer, nonce.as_deref());
+                record.status = Some(answer.status().as_u16());
+                if let Some(expires) = expires {
+                    let left = expires.since(now);
+                    answer.body_mut().until(tokio::time::Instant::now() + left);
+                }
+                log_at_end(answer, record)
+            }
+            Err(refusal) => {
+                record.refused(&refusal);
+                let policy = record.policy.as_ref();
+                let mut answer = respond::refusal(
+                    &refusal,
+                    id,
+                    respond::Manner {
+                        format: policy.and_then(|policy| policy.error_format.as_deref()),
+                        disclose: connection.disclose_reasons,
+                        close: (!(no_body || progress.is_whole()) || distrusted)
+                            && version < Version::HTTP_2,
+                        is_head,
+                        now: clock::now(),
+                    },
+                );
+                respond::with_nonce(&mut answer, nonce.as_deref());
+                record.status = Some(answer.status().as_u16());
+                log_at_end(answer, record)
+            }
         }
     }
 }
@@ -381,15 +393,23 @@ enum Judged {
     Metadata(String),
 }
 
-/// The decision: steps 4 to 8 of the walk. While the step is a question, get the answer, resume.
-async fn judge(
+/// Where a request stands before anything is asked.
+enum Begun {
+    /// At its decision.
+    Step(Step<RequestBody>),
+    /// It asks what we say of ourselves (RFC 9728).
+    Metadata(String),
+}
+
+/// The canonical head, the route and what can be decided at once: steps 4 and 5 of the walk, and the
+/// beginning of 6.
+fn begin(
     connection: &Connection,
     generation: &Generation,
     standing: Result<Option<Standing>, Refusal>,
     (parts, id, body): (http::request::Parts, InteractionId, RequestBody),
     (trail, witness): (&mut Trail, &mut Witness),
-    record: &mut AccessRecord,
-) -> Result<Judged, Refusal> {
+) -> Result<Begun, Refusal> {
     let head = RequestHead::identified(parts, id)?;
     witness.seen = generation.recording.is_some().then(|| Seen::of(&head));
     let standing = standing?;
@@ -411,7 +431,7 @@ async fn judge(
         // A route of the operator's goes before what we would say ourselves.
         (Err(refusal), Some(document)) if refusal.reason() == Reason::RouteNotFound => {
             if asks {
-                return Ok(Judged::Metadata(document));
+                return Ok(Begun::Metadata(document));
             }
             let allow = vec!["GET".into(), "HEAD".into()];
             let refusal = Refusal::new(Reason::MethodNotAllowed);
@@ -420,10 +440,19 @@ async fn judge(
         (routed, _) => routed?,
     };
     // Nothing was waited for since the request came.
-    let mut step = pdp::begin(routed, witness.began, trail)?;
+    pdp::begin(routed, witness.began, trail).map(Begun::Step)
+}
+
+/// The rest of the decision, to step 8 of the walk. While the step is a question, get the answer, resume.
+async fn judge(
+    connection: &Connection,
+    mut step: Step<RequestBody>,
+    (trail, witness): (&mut Trail, &mut Witness),
+    record: &mut AccessRecord,
+) -> Result<Authorized<RequestBody>, Refusal> {
     loop {
         match step {
-            Step::Done(permit) => return Ok(Judged::Permit(permit)),
+            Step::Done(permit) => return Ok(permit),
             Step::Ask(mut pending) => {
                 let asked = Instant::now();
                 let answer = if let Ask::Body { limit } = *pending.ask() {

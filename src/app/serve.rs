@@ -5,6 +5,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 
 use ::http::header::CONNECTION;
@@ -88,10 +89,8 @@ pub(super) fn connection(
             _ => (Rc::clone(&connection), Ok(standing)),
         };
         let draining = ends.clone();
-        async move {
-            let version = request.version();
-            let mut answer =
-                pipeline::serve(connection, standing, (request, sent_id), arrived).await;
+        let version = request.version();
+        pipeline::serve(connection, standing, (request, sent_id), arrived).map(move |mut answer| {
             // hyper says so itself once it was told; the answer may be there before that.
             let upgraded = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             if draining.fired() && version < Version::HTTP_2 && !upgraded {
@@ -100,7 +99,7 @@ pub(super) fn connection(
                     .insert(CONNECTION, HeaderValue::from_static("close"));
             }
             answer
-        }
+        })
     };
     let drained = async move {
         tokio::select! {

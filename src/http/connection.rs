@@ -4,12 +4,13 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{Either, ready};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -130,55 +131,52 @@ where
         ))
     });
     let io = ClientIo::new(io, Arc::clone(&track), replace);
+    // Shared, for it stands in several places of what an idle connection holds.
     let service = Rc::new(service);
     let tracked = Arc::clone(&track);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = tracked.begin();
-        let track = Arc::clone(&tracked);
-        let service = Rc::clone(&service);
         let is_head = request.method() == http::Method::HEAD;
         let version = request.version();
         let sent_id = interaction_id(request.headers());
-        let on_long = Arc::clone(&on_long);
         let body_open = !http_body::Body::is_end_stream(request.body());
-        // Boxed: hyper moves it several times before it polls it, and keeps room for one in each
-        // connection, idle ones too.
-        Box::pin(async move {
-            let request =
-                request.map(|body| RequestBody::new(body, limits.body_bytes, limits.body_timeout));
-            let progress = request.body().progress();
-            let too_large =
-                version == Version::HTTP_2 && header_bytes(&request) > limits.header_bytes;
-            // Most answers are the service's, with an id that it made.
-            let own = |reason, interaction_id| {
-                let manner = Manner {
-                    format: None,
-                    disclose,
-                    close: false,
-                    is_head,
-                    now: now(),
-                };
-                respond::refusal(&Refusal::new(reason), interaction_id, manner)
+        let request =
+            request.map(|body| RequestBody::new(body, limits.body_bytes, limits.body_timeout));
+        let progress = request.body().progress();
+        // Most answers are the service's, with an id that it made.
+        let own = move |reason, interaction_id| {
+            let manner = Manner {
+                format: None,
+                disclose,
+                close: false,
+                is_head,
+                now: now(),
             };
-            let answer = if too_large {
-                let reason = Reason::FieldsTooLarge;
-                let interaction_id = sent_id.unwrap_or_else(interaction::fresh);
-                on_long(RawAnswer {
-                    reason,
-                    interaction_id,
-                });
-                Ok(own(reason, interaction_id))
-            } else {
-                // Pinned where it is made: it is large, and would be moved on the way otherwise.
-                let mut serving = std::pin::pin!(service(request, sent_id));
-                AssertUnwindSafe(serving.as_mut()).catch_unwind().await
-            };
-            let mut answer = answer.unwrap_or_else(|_| {
-                tracing::error!(
-                    "a request panicked; it was not answered by anything else than 500"
-                );
-                own(Reason::Internal, sent_id.unwrap_or_else(interaction::fresh))
+            respond::refusal(&Refusal::new(reason), interaction_id, manner)
+        };
+        let panicked = move || {
+            tracing::error!("a request panicked; it was not answered by anything else than 500");
+            own(Reason::Internal, sent_id.unwrap_or_else(interaction::fresh))
+        };
+        let serving = if version == Version::HTTP_2 && header_bytes(&request) > limits.header_bytes
+        {
+            let reason = Reason::FieldsTooLarge;
+            let interaction_id = sent_id.unwrap_or_else(interaction::fresh);
+            on_long(RawAnswer {
+                reason,
+                interaction_id,
             });
+            Either::Left(ready(own(reason, interaction_id)))
+        } else {
+            // It begins before its future does.
+            match catch_unwind(AssertUnwindSafe(|| service(request, sent_id))) {
+                Ok(serving) => Either::Right(serving),
+                Err(_) => Either::Left(ready(panicked())),
+            }
+        };
+        let track = Arc::clone(&tracked);
+        let finished = move |answer: Result<Response<AnswerBody>, _>| {
+            let mut answer = answer.unwrap_or_else(|_| panicked());
             if version < Version::HTTP_2 && body_open && !progress.is_whole() {
                 track.set_linger();
             }
@@ -190,7 +188,11 @@ where
             }
             answer.body_mut().hold(in_flight);
             Ok::<_, Infallible>(answer)
-        })
+        };
+        // Boxed: hyper moves it several times before it polls it, and keeps room for one in each
+        // connection, idle ones too. Of combinators, and not a block: that would have the whole of
+        // `serving` twice.
+        Box::pin(AssertUnwindSafe(serving).catch_unwind().map(finished))
     });
     let drained = Seldom::new(drained);
     if http2 {

@@ -59,7 +59,7 @@ enum Miss {
 }
 
 impl Exchange<'_> {
-    pub(super) async fn run(mut self) -> Result<Forwarded, Failed> {
+    pub(super) async fn run(&mut self) -> Result<Forwarded, Failed> {
         let settings = self.upstream.shared.settings();
         let mut order = self.upstream.order();
         let mut retries = settings.retries;
@@ -78,7 +78,9 @@ impl Exchange<'_> {
             let miss = match settings.protocol {
                 Protocol::Http1 => self.try_http1(&local, fresh).await,
                 Protocol::Http2 => {
-                    let tried = timeout_at(self.due, self.try_http2(&local)).await;
+                    // Boxed, as all that most requests have no use for: its room would be part of
+                    // each request, and is as much as the rest of it.
+                    let tried = Box::pin(timeout_at(self.due, self.try_http2(&local))).await;
                     tried.unwrap_or(Err(Miss::Over))
                 }
             };
@@ -131,7 +133,7 @@ impl Exchange<'_> {
                 })
             },
             body_failed,
-            server: self.server,
+            server: self.server.take(),
             attempts: self.attempts,
         })
     }
@@ -166,7 +168,7 @@ impl Exchange<'_> {
         };
         let (line, reused) = match idle {
             Some(line) => (line, true),
-            None => timeout_at(self.due, local.checkout(fresh, careful))
+            None => Box::pin(timeout_at(self.due, local.checkout(fresh, careful)))
                 .await
                 .map_err(|_elapsed| Miss::Over)?
                 .map_err(Miss::Unconnected)?,

@@ -101,11 +101,11 @@ impl From<Failed> for Refusal {
 /// # Errors
 /// `upstream_unreachable`, `upstream_untrusted`, `upstream_timeout`, `upstream_protocol`,
 /// `loop_detected`, `overloaded`; those of the client's body as [`Failed::body_failed`] says.
-pub async fn forward<B>(
+pub fn forward<B>(
     pool: &Rc<Pool>,
     permit: Authorized<B>,
     facts: ForwardFacts,
-) -> Result<Forwarded, Failed>
+) -> impl Future<Output = Result<Forwarded, Failed>>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
@@ -119,60 +119,65 @@ where
         expires,
     } = permit.into_parts();
     let head = head.into_parts();
-    if routed_by_us(&head.headers) {
-        return Err(unsent(Refusal::because(
-            Reason::LoopDetected,
-            "Via names this gate",
-        )));
+    // Not an `async fn`, which would have its arguments twice.
+    async move {
+        if routed_by_us(&head.headers) {
+            return Err(unsent(Refusal::because(
+                Reason::LoopDetected,
+                "Via names this gate",
+            )));
+        }
+        let Some(upstream) = pool.upstream(&route.upstream.0) else {
+            return Err(unsent(Refusal::because(
+                Reason::Internal,
+                format!("there is no upstream '{}'", route.upstream.0),
+            )));
+        };
+        let rules = pool.rules(&route);
+        let authority = match head.port {
+            Some(port) => Cow::from(format!("{}:{port}", head.host)),
+            None => Cow::from(&*head.host),
+        };
+        let received = Received {
+            client: facts.remote.ip(),
+            scheme: facts.scheme,
+            authority: &authority,
+            version: head.version,
+            interaction_id: head.interaction_id,
+            introduction: &facts.introduction,
+        };
+        let mut outgoing =
+            Outgoing::new(&head, &route, &rules, &identity, received).map_err(unsent)?;
+        let no_body = body.is_end_stream();
+        let upload = if no_body {
+            None
+        } else {
+            let declared = content_length(&head.headers);
+            outgoing.body = declared.map_or(Framing::Open, Framing::Length);
+            let trailers = head.headers.contains_key(header::TRAILER);
+            let body = Box::pin(body.map_err(Into::into));
+            Some(Source::new(body, declared, trailers, Rc::clone(&rules)))
+        };
+        let one = upstream.shared.settings().protocol == Protocol::Http1;
+        let opening =
+            Opening::of(&head, &route, no_body).filter(|_| one && facts.on_upgrade.is_some());
+        outgoing.opening = opening.as_ref();
+        let mut exchange = Exchange {
+            upstream: &upstream,
+            outgoing,
+            upload,
+            due: facts.due,
+            body_timeout: facts.body_timeout,
+            ends: Ends {
+                deadline: expires.map(|at| Instant::now() + at.since(facts.now)),
+                drain: facts.drain,
+            },
+            client: facts.on_upgrade,
+            server: None,
+            attempts: 0,
+        };
+        exchange.run().await
     }
-    let Some(upstream) = pool.upstream(&route.upstream.0) else {
-        return Err(unsent(Refusal::because(
-            Reason::Internal,
-            format!("there is no upstream '{}'", route.upstream.0),
-        )));
-    };
-    let rules = pool.rules(&route);
-    let authority = match head.port {
-        Some(port) => Cow::from(format!("{}:{port}", head.host)),
-        None => Cow::from(&*head.host),
-    };
-    let received = Received {
-        client: facts.remote.ip(),
-        scheme: facts.scheme,
-        authority: &authority,
-        version: head.version,
-        interaction_id: head.interaction_id,
-        introduction: &facts.introduction,
-    };
-    let mut outgoing = Outgoing::new(&head, &route, &rules, &identity, received).map_err(unsent)?;
-    let no_body = body.is_end_stream();
-    let upload = if no_body {
-        None
-    } else {
-        let declared = content_length(&head.headers);
-        outgoing.body = declared.map_or(Framing::Open, Framing::Length);
-        let trailers = head.headers.contains_key(header::TRAILER);
-        let body = Box::pin(body.map_err(Into::into));
-        Some(Source::new(body, declared, trailers, Rc::clone(&rules)))
-    };
-    let one = upstream.shared.settings().protocol == Protocol::Http1;
-    let opening = Opening::of(&head, &route, no_body).filter(|_| one && facts.on_upgrade.is_some());
-    outgoing.opening = opening.as_ref();
-    let exchange = Exchange {
-        upstream: &upstream,
-        outgoing,
-        upload,
-        due: facts.due,
-        body_timeout: facts.body_timeout,
-        ends: Ends {
-            deadline: expires.map(|at| Instant::now() + at.since(facts.now)),
-            drain: facts.drain,
-        },
-        client: facts.on_upgrade,
-        server: None,
-        attempts: 0,
-    };
-    exchange.run().await
 }
 
 const fn unsent(refusal: Refusal) -> Failed {

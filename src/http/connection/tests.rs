@@ -145,7 +145,9 @@ fn start_with(limits: Limits) -> Bench {
         let target = request.uri().path().to_owned();
         seen.borrow_mut().push(target.clone());
         let later = Rc::clone(&later);
+        assert!(target != "/bug", "before its future is there");
         async move {
+            assert!(target != "/late-bug", "after it is");
             match target.as_str() {
                 "/slow" => sleep(Duration::from_secs(5)).await,
                 "/large" => return Response::new(AnswerBody::streamed(Pieces(PIECES))),
@@ -269,6 +271,22 @@ fn on_paused_clock(test: impl Future<Output = ()>) {
         .build()
         .unwrap();
     LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn a_request_that_panics_is_500_and_spoils_no_other() {
+    on_paused_clock(async {
+        let mut bench = start();
+        for target in ["/bug", "/late-bug"] {
+            bench
+                .send(&format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n"))
+                .await;
+            let (head, body) = bench.answer().await;
+            assert!(head.starts_with("http/1.1 500 "), "{head}");
+            assert!(body.contains("internal"), "{body}");
+            assert!(!bench.get("/a").await.is_empty());
+        }
+    });
 }
 
 #[test]
