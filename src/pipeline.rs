@@ -313,12 +313,12 @@ pub fn serve(
             Ok(Judged::Permit(permit)) => {
                 record.decided(permit.observed());
                 expires = permit.expires();
-                let mut sent = decided;
+                let mut times = (judged_at, decided);
                 if record.stages.decide >= LONG {
                     tokio::task::yield_now().await;
-                    sent = Instant::now();
+                    // What waited is no time of the upstream's, and must not lengthen a token's life.
+                    times = (clock::now(), Instant::now());
                 }
-                let times = (judged_at, sent);
                 send(
                     &connection,
                     permit,
@@ -374,7 +374,8 @@ pub fn serve(
 
 /// A decision that took this long, about, had a signature to verify. What else can be decided goes
 /// first then, and all of it is sent together: between two such decisions an upstream has nothing to
-/// do and falls asleep, and to wake it for each one costs more than the rest of the decision.
+/// do and falls asleep, and to wake it for each one costs more than the rest of the decision. The wait
+/// counts for the whole of the request, and for no stage of it.
 const LONG: Duration = Duration::from_micros(15);
 
 /// The nonce that goes with every answer of a route that takes them (RFC 9449 s8.2, s9).
