@@ -1,5 +1,7 @@
 //! JSON as tokens and keys need it: each member once, at every depth, and not nested without end.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -26,6 +28,21 @@ pub fn object_of_objects(text: &[u8]) -> Result<Map<String, Value>, String> {
     read(text, Twice::Null)
 }
 
+/// The members of these names, in their order, of an object that is read as by [`object`]; what else
+/// it has is looked at and not kept. The names differ.
+///
+/// # Errors
+/// As [`object`].
+pub fn members<const N: usize>(
+    text: &[u8],
+    names: [&'static str; N],
+) -> Result<[Option<Value>; N], String> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    Deserializer::deserialize_map(&mut reader, Picked { names })
+        .and_then(|found| reader.end().map(|()| found))
+        .map_err(|error| plain(&error))
+}
+
 fn read(text: &[u8], twice: Twice) -> Result<Map<String, Value>, String> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Strict {
@@ -38,7 +55,7 @@ fn read(text: &[u8], twice: Twice) -> Result<Map<String, Value>, String> {
     match value {
         Value::Object(members) => Ok(members),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err("not a JSON object with each member once".to_owned())
+            Err(NO_OBJECT.to_owned())
         }
     }
 }
@@ -54,12 +71,19 @@ enum Twice {
 /// hold, so that only our own words and its category are kept.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let what = [TWICE, DEEP]
+    let what = match [TWICE, DEEP]
         .into_iter()
         .find(|ours| text.starts_with(ours))
-        .unwrap_or("not JSON");
+    {
+        Some(ours) => ours,
+        // JSON, but of another type than was asked for.
+        None if error.is_data() => return NO_OBJECT.to_owned(),
+        None => "not JSON",
+    };
     format!("{what} at column {}", error.column())
 }
+
+const NO_OBJECT: &str = "not a JSON object with each member once";
 
 const TWICE: &str = "a member comes twice";
 const DEEP: &str = "nested too deep";
@@ -146,6 +170,46 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
+/// Reads an object for some of its members.
+struct Picked<const N: usize> {
+    names: [&'static str; N],
+}
+
+/// A member name, borrowed where it has no escape.
+#[derive(serde::Deserialize)]
+pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+
+impl<'de, const N: usize> Visitor<'de> for Picked<N> {
+    type Value = [Option<Value>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let within = Strict {
+            depth: DEPTH,
+            twice: Twice::Refuse,
+        }
+        .inner()?;
+        let mut found = [const { None }; N];
+        // Of those that are not kept; a set, since their number is the sender's choice.
+        let mut others = BTreeSet::new();
+        while let Some(Name(name)) = entries.next_key()? {
+            let value = entries.next_value_seed(within)?;
+            let mut places = self.names.iter().zip(&mut found);
+            let twice = match places.find(|(wanted, _)| name == **wanted) {
+                Some((_, place)) => place.replace(value).is_some(),
+                None => !others.insert(name),
+            };
+            if twice {
+                return Err(A::Error::custom(TWICE));
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// Whether two values are the same: type and all, but `1` and `1.0` are one number, since JSON
 /// does not tell them apart.
 #[must_use]
@@ -221,13 +285,59 @@ mod tests {
     }
 
     #[test]
+    fn members_are_those_of_the_object() {
+        let picked = |text: &str| members(text.as_bytes(), ["a", "b"]);
+        let value = |n: u64| Some(Value::from(n));
+        assert_eq!(picked("{}"), Ok([None, None]));
+        assert_eq!(
+            picked(r#"{"b":2,"c":3,"\u0061":1}"#),
+            Ok([value(1), value(2)])
+        );
+        assert_eq!(picked(r#" {"a":null} "#), Ok([Some(Value::Null), None]));
+        for text in [r#"{"a":1,"\u0061":1}"#, r#"{"c":1,"c":1}"#] {
+            assert!(picked(text).is_err_and(|error| error.starts_with(TWICE)));
+        }
+        for text in ["[]", "1", "null", "\"a\"", "[1]"] {
+            assert_eq!(picked(text), Err(NO_OBJECT.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
     fn an_error_quotes_nothing() {
         // PRES-10
         let error = object(br#"{"a":"secret"x"#).expect_err("broken");
         assert!(!error.contains("secret") && !error.contains('x'), "{error}");
     }
 
+    /// JSON, or nearly: names that come twice, within and without, nesting, and an end that is none.
+    fn nearly_json() -> impl Strategy<Value = String> {
+        let scalar = prop_oneof!["[0-9]{1,3}", "\"[a-c]{0,2}\"", Just("null".to_owned())];
+        let name = prop_oneof!["[a-d]", Just("\\u0061".to_owned())];
+        let value = scalar.prop_recursive(20, 40, 4, move |inner| {
+            let entry = (name.clone(), inner.clone()).prop_map(|(k, v)| format!("\"{k}\":{v}"));
+            let list = |items: Vec<String>| items.join(",");
+            prop_oneof![
+                3 => prop::collection::vec(entry, 0..4).prop_map(move |all| format!("{{{}}}", list(all))),
+                1 => prop::collection::vec(inner, 0..3).prop_map(move |all| format!("[{}]", list(all))),
+            ]
+        });
+        (
+            value,
+            prop_oneof![9 => Just(""), 1 => Just(" "), 1 => Just("}"), 1 => Just("{}")],
+        )
+            .prop_map(|(value, end)| value + end)
+    }
+
     proptest! {
+        #[test]
+        fn some_members_are_read_as_all_are(text in nearly_json()) {
+            let some = members(text.as_bytes(), ["a", "b"]);
+            match object(text.as_bytes()) {
+                Ok(mut all) => prop_assert_eq!(some, Ok([all.remove("a"), all.remove("b")])),
+                Err(_) => prop_assert!(some.is_err(), "{}", text),
+            }
+        }
+
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
             drop(object(&bytes));

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::json;
+use super::json::{self, Name};
 use super::keys::{Found, KEY_ID_BYTES, KeySet};
 use super::policy::{Algorithm, Issuer};
 use super::token::{AccessToken, KeyGeneration, TokenDigest};
@@ -327,10 +327,6 @@ fn claimed_issuer(payload: &[u8]) -> Result<Cow<'_, str>, Refusal> {
     Ok(issuer)
 }
 
-/// A member name, borrowed where it has no escape.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
 /// A string, or `None` for any other JSON.
 struct Text<'a>(Option<Cow<'a, str>>);
 
@@ -349,8 +345,6 @@ impl<'de> serde::Deserialize<'de> for Text<'de> {
     }
 }
 
-/// RFC 9068 s4 with RFC 7515 s4.1.9: compared without case, and a value without a slash has
-/// `application/` in front (TOK-01). `types` are lower case and have it.
 /// Whether an issuer's settings take a token with this `alg` and `typ`, by the rules of
 /// [`Candidate::new`].
 ///
@@ -384,6 +378,8 @@ pub(super) fn taken(
     Ok(())
 }
 
+/// RFC 9068 s4 with RFC 7515 s4.1.9: compared without case, and a value without a slash has
+/// `application/` in front (TOK-01). `types` are lower case and have it.
 fn is_of_type(kind: Option<&str>, types: &[Box<str>]) -> bool {
     let Some(kind) = kind else { return false };
     types.iter().any(|expected| {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 
 pub(super) use claims::Claims;
@@ -18,7 +17,6 @@ pub use header::ProofHeader;
 
 use self::header::Begun;
 use super::{KeyThumbprint, NonceKeys, Target, sha256};
-use crate::pdp::json;
 use crate::pdp::jwt::{base64url, parts};
 use crate::pdp::policy::Algorithm;
 use crate::pdp::time::UnixTime;
@@ -158,9 +156,8 @@ impl Proof {
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let signed = value.get(..signed).ok_or(Reason::Internal)?.into();
         let header = Begun::read(header, algorithms, known)?;
-        let claims = Claims::read(object("payload", payload)?)?;
-        let signature =
-            base64url(signature).ok_or_else(|| malformed("the signature is not base64url"))?;
+        let claims = Claims::read(&decoded("payload", payload)?)?;
+        let signature = decoded("signature", signature)?;
         Ok(Self {
             signed,
             signature,
@@ -288,9 +285,8 @@ impl ReplayKey {
     }
 }
 
-fn object(name: &str, part: &str) -> Result<Map<String, Value>, Refusal> {
-    let bytes = base64url(part).ok_or_else(|| malformed(format!("the {name} is not base64url")))?;
-    json::object(&bytes).map_err(|why| malformed(format!("the {name} is {why}")))
+fn decoded(name: &str, part: &str) -> Result<Vec<u8>, Refusal> {
+    base64url(part).ok_or_else(|| malformed(format!("the {name} is not base64url")))
 }
 
 fn malformed(detail: impl Into<Box<str>>) -> Refusal {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{NonceRule, Rules, malformed};
 use crate::pdp::claims::numeric_date;
 use crate::pdp::dpop::NonceKeys;
+use crate::pdp::json;
 use crate::pdp::time::UnixTime;
 use crate::refusal::{Reason, Refusal};
 
@@ -28,42 +29,33 @@ pub(in crate::pdp::dpop) struct Claims {
 }
 
 impl Claims {
-    pub(super) fn read(mut claims: Map<String, Value>) -> Result<Self, Refusal> {
-        // Taken out, not copied.
-        let mut text = |name: &str| match claims.remove(name) {
-            Some(Value::String(text)) if !text.is_empty() => Ok(text.into_boxed_str()),
-            Some(_) => Err(malformed(format!("{name} is not a string with content"))),
-            None => Err(malformed(format!("there is no {name}"))),
-        };
-        let jti = text("jti")?;
+    /// Reads the payload of a proof.
+    pub(super) fn read(payload: &[u8]) -> Result<Self, Refusal> {
+        let names = ["jti", "htm", "htu", "ath", "nonce", "iat", "nbf", "exp"];
+        let claims = json::members(payload, names);
+        let [jti, htm, htu, ath, nonce, iat, nbf, exp] =
+            claims.map_err(|why| malformed(format!("the payload is {why}")))?;
+        let jti = text("jti", jti)?;
         if jti.len() > JTI_BYTES {
             return Err(Refusal::because(
                 Reason::ProofTooLarge,
                 format!("jti has {} bytes of {JTI_BYTES}", jti.len()),
             ));
         }
-        let (htm, htu, ath) = (text("htm"), text("htu"), text("ath"));
-        let nonce = match claims.remove("nonce") {
+        let nonce = match nonce {
             None => None,
             // One that is empty is as bad as one that is old, and has the same cure.
             Some(Value::String(nonce)) => Some(nonce.into_boxed_str()),
             Some(_) => return Err(malformed("nonce is not a string")),
         };
-        let date = |name: &str| {
-            let value = claims.get(name);
-            let bad = || malformed(format!("{name} is not a number of seconds since 1970"));
-            value
-                .map(|value| numeric_date(value).ok_or_else(bad))
-                .transpose()
-        };
         Ok(Self {
             jti,
-            htm: htm?,
-            htu: htu?,
-            ath: ath?,
-            issued: date("iat")?.ok_or_else(|| malformed("there is no iat"))?,
-            not_before: date("nbf")?,
-            expires: date("exp")?,
+            htm: text("htm", htm)?,
+            htu: text("htu", htu)?,
+            ath: text("ath", ath)?,
+            issued: date("iat", iat)?.ok_or_else(|| malformed("there is no iat"))?,
+            not_before: date("nbf", nbf)?,
+            expires: date("exp", exp)?,
             nonce,
         })
     }
@@ -129,4 +121,19 @@ impl Claims {
             }
         }
     }
+}
+
+fn text(name: &str, claim: Option<Value>) -> Result<Box<str>, Refusal> {
+    match claim {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.into_boxed_str()),
+        Some(_) => Err(malformed(format!("{name} is not a string with content"))),
+        None => Err(malformed(format!("there is no {name}"))),
+    }
+}
+
+fn date(name: &str, claim: Option<Value>) -> Result<Option<UnixTime>, Refusal> {
+    let bad = || malformed(format!("{name} is not a number of seconds since 1970"));
+    claim
+        .map(|value| numeric_date(&value).ok_or_else(bad))
+        .transpose()
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{malformed, object};
+use super::{decoded, malformed};
 use crate::pdp::dpop::KeyThumbprint;
+use crate::pdp::json;
 use crate::pdp::jwt::base64url;
 use crate::pdp::keys::VerificationKey;
 use crate::pdp::policy::Algorithm;
@@ -58,7 +59,8 @@ impl<'a> Begun<'a> {
             permitted(Some(known.algorithm), algorithms)?;
             return Ok(Self::Known(Arc::clone(known)));
         }
-        let members = object("header", text)?;
+        let members = json::object(&decoded("header", text)?)
+            .map_err(|why| malformed(format!("the header is {why}")))?;
         let algorithm = algorithm_of(&members, algorithms)?;
         Ok(Self::New {
             text,

@@ -6,7 +6,7 @@ mod vectors;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::pdp::dpop::Origins;
