@@ -4,6 +4,7 @@
 //! the rooms around it act; nothing here decides anything.
 
 mod audited;
+mod together;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use http::{Method, Request, Response, StatusCode, Version};
 
 use self::audited::{Witness, audited};
+pub use self::together::UnderWay;
 use crate::audit::{Decision, Log, Recording};
 use crate::clock;
 use crate::http::body::{AnswerBody, Progress, RequestBody};
@@ -178,6 +180,8 @@ pub struct Connection {
     pub shared: Arc<Shared>,
     /// This thread's connections to the upstreams.
     pub pool: Rc<Pool>,
+    /// This thread's requests.
+    pub under_way: Rc<UnderWay>,
     /// The other end; on the connection of a proxy in front, the one that this request is of.
     pub peer: Arc<Peer>,
     /// Whether the connection is of the peer alone: it ends with the trust in its certificate. That
@@ -259,6 +263,7 @@ pub fn serve(
     let distrusted =
         connection.own && matches!(standing, Ok(Some(standing)) if standing != Standing::Trusted);
 
+    let one = connection.under_way.enter();
     let who = (id, standing.as_ref().ok().copied().flatten());
 
     let mut trail = connection.trail(generation.recording.is_some());
@@ -281,7 +286,6 @@ pub fn serve(
             Err(refusal) => Err(refusal),
         };
         connection.keep(&mut trail);
-        let judged_at = witness.judged;
         let judged = audited(&connection, &generation, who, (&trail, witness), judged);
         let decided = Instant::now();
         record.stages.decide = decided
@@ -313,12 +317,13 @@ pub fn serve(
             Ok(Judged::Permit(permit)) => {
                 record.decided(permit.observed());
                 expires = permit.expires();
-                let mut times = (judged_at, decided);
                 if record.stages.decide >= LONG {
                     tokio::task::yield_now().await;
-                    // What waited is no time of the upstream's, and must not lengthen a token's life.
-                    times = (clock::now(), Instant::now());
+                } else {
+                    one.others_first().await;
                 }
+                // What waited is no time of the upstream's, and must not lengthen a token's life.
+                let times = (clock::now(), Instant::now());
                 send(
                     &connection,
                     permit,
@@ -337,6 +342,7 @@ pub fn serve(
                     server,
                     attempts,
                 } = forwarded;
+                one.others_first().await;
                 record.server = Some(server);
                 record.attempts = attempts;
                 let now = clock::now();
@@ -372,9 +378,8 @@ pub fn serve(
     }
 }
 
-/// A decision that took this long, about, had a signature to verify. What else can be decided goes
-/// first then, and all of it is sent together: between two such decisions an upstream has nothing to
-/// do and falls asleep, and to wake it for each one costs more than the rest of the decision. The wait
+/// A decision that took this long, about, had a signature to verify, and while it did others may have
+/// come. So the system is asked which, and they are decided before all are sent together. The wait
 /// counts for the whole of the request, and for no stage of it.
 const LONG: Duration = Duration::from_micros(15);
 
@@ -614,6 +619,7 @@ mod tests {
         let own = Connection {
             shared: Arc::new(Shared::new(pip, Sink::memory(), &metrics)),
             pool: Pool::new(),
+            under_way: Rc::default(),
             peer: Arc::new(Peer {
                 remote: "192.0.2.1:40000".parse().unwrap(),
                 local: "192.0.2.2:443".parse().unwrap(),

@@ -53,6 +53,7 @@ pub(super) fn connection(
     let connection = Rc::new(pipeline::Connection {
         shared: Arc::clone(&plane.shared),
         pool: Rc::clone(&plane.pool),
+        under_way: Rc::clone(&plane.under_way),
         peer,
         own: true,
         limits: settings.limits,

@@ -10,7 +10,7 @@ use tokio::task::LocalSet;
 
 use super::serve;
 use crate::listener::{self, Drain};
-use crate::pipeline::Shared;
+use crate::pipeline::{Shared, UnderWay};
 use crate::telemetry::Metrics;
 use crate::upstream::{self, Pool};
 
@@ -33,6 +33,7 @@ pub(super) enum Command {
 pub(super) struct Plane {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Rc<Pool>,
+    pub(super) under_way: Rc<UnderWay>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -97,6 +98,7 @@ async fn obey(
     let plane = Rc::new(Plane {
         shared,
         pool: Pool::new(),
+        under_way: Rc::default(),
         metrics,
     });
     while let Some(command) = inbox.recv().await {
