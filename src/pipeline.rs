@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use http::{Method, Request, Response, StatusCode, Version};
 
 use self::audited::{Witness, audited};
+use self::together::One;
 pub use self::together::UnderWay;
 use crate::audit::{Decision, Log, Recording};
 use crate::clock;
@@ -278,7 +279,8 @@ pub fn serve(
     async move {
         let judged = match begun {
             Ok(Begun::Step(step)) => {
-                judge(&connection, step, (&mut trail, &mut witness), &mut record)
+                let judging = (&mut trail, &mut witness);
+                judge(&connection, step, &one, judging, &mut record)
                     .await
                     .map(Judged::Permit)
             }
@@ -286,11 +288,13 @@ pub fn serve(
             Err(refusal) => Err(refusal),
         };
         connection.keep(&mut trail);
+        let waited = witness.waited;
         let judged = audited(&connection, &generation, who, (&trail, witness), judged);
         let decided = Instant::now();
         record.stages.decide = decided
             .saturating_duration_since(record.started)
-            .saturating_sub(record.stages.inform);
+            .saturating_sub(record.stages.inform)
+            .saturating_sub(waited);
         if let Some(metrics) = trail
             .route
             .as_ref()
@@ -453,6 +457,7 @@ fn begin(
 async fn judge(
     connection: &Connection,
     mut step: Step<RequestBody>,
+    one: &One,
     (trail, witness): (&mut Trail, &mut Witness),
     record: &mut AccessRecord,
 ) -> Result<Authorized<RequestBody>, Refusal> {
@@ -469,10 +474,18 @@ async fn judge(
                         .await
                 };
                 record.stages.inform += asked.elapsed();
+                // Signatures are verified one after the other: between two, the code and the tables of
+                // that are what the processor holds nearest, and all else has to come from afar.
+                let waits = answer.as_ref().is_ok_and(|answer| verifies(answer, trail));
+                if waits {
+                    let from = Instant::now();
+                    one.others_first().await;
+                    witness.waited += from.elapsed();
+                }
                 // Time is read after the answer has come: a slow one cannot stretch a token's life. What
                 // is remembered is at hand, and costs none.
                 let now = match pending.ask() {
-                    Ask::Recall(_) | Ask::Remember(..) => witness.judged,
+                    Ask::Recall(_) | Ask::Remember(..) if !waits => witness.judged,
                     _ => witness.now(),
                 };
                 step = match answer {
@@ -481,6 +494,20 @@ async fn judge(
                 };
             }
         }
+    }
+}
+
+/// Whether the next step is likely to verify a signature: of a token, with these keys, or of a proof by
+/// a client that has sent others.
+fn verifies(answer: &Answer, trail: &Trail) -> bool {
+    match answer {
+        Answer::Keys(_) => true,
+        Answer::Recalled(Some(_)) | Answer::Introspected(..) => trail.proof_header.is_some(),
+        Answer::Recalled(None)
+        | Answer::Remembered
+        | Answer::Body(_)
+        | Answer::Client(_)
+        | Answer::FirstUse(_) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Between a decision and what it allows: its line in the audit log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Connection, Generation, Judged};
 use crate::audit::{Decision, Log};
@@ -16,6 +17,8 @@ pub(super) struct Witness {
     pub(super) seen: Option<Seen>,
     pub(super) began: UnixTime,
     pub(super) judged: UnixTime,
+    /// For how long others went first.
+    pub(super) waited: Duration,
 }
 
 impl Witness {
@@ -25,6 +28,7 @@ impl Witness {
             seen: None,
             began: now,
             judged: now,
+            waited: Duration::ZERO,
         }
     }
 
