@@ -297,6 +297,9 @@ mod tests {
         for text in [r#"{"a":1,"\u0061":1}"#, r#"{"c":1,"c":1}"#] {
             assert!(picked(text).is_err_and(|error| error.starts_with(TWICE)));
         }
+        // What is no JSON at all is another fault, with its place.
+        let broken = picked("{\"a\":").unwrap_err();
+        assert_eq!(broken, "not JSON at column 5");
         for text in ["[]", "1", "null", "\"a\"", "[1]"] {
             assert_eq!(picked(text), Err(NO_OBJECT.to_owned()), "{text}");
         }
