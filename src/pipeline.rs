@@ -474,8 +474,8 @@ async fn judge(
                         .await
                 };
                 record.stages.inform += asked.elapsed();
-                // Signatures are verified one after the other: between two, the code and the tables of
-                // that are what the processor holds nearest, and all else has to come from afar.
+                // Signatures are verified one after the other: a verification pushes what every other step
+                // uses out of the processor's nearest memory, and so does it once for several requests.
                 let waits = answer.as_ref().is_ok_and(|answer| verifies(answer, trail));
                 if waits {
                     let from = Instant::now();

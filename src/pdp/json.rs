@@ -84,7 +84,6 @@ fn plain(error: &serde_json::Error) -> String {
 }
 
 const NO_OBJECT: &str = "not a JSON object with each member once";
-
 const TWICE: &str = "a member comes twice";
 const DEEP: &str = "nested too deep";
 
