@@ -28,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod http;
 pub mod listener;
+pub mod loopback;
 pub mod outbound;
 pub mod pdp;
 pub mod pip;

@@ -20,7 +20,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http", &["pdp", "refusal", "telemetry"]),
     ("admin", &["telemetry"]),
     ("outbound", &["tls"]),
-    ("listener", &["pdp", "refusal", "tls", "http", "telemetry"]),
+    ("loopback", &[]),
+    (
+        "listener",
+        &["pdp", "refusal", "tls", "http", "loopback", "telemetry"],
+    ),
     (
         "replay",
         &["pdp", "refusal", "clock", "outbound", "telemetry"],
@@ -33,7 +37,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("revocation", &["pdp", "pip", "tls", "clock", "telemetry"]),
     (
         "upstream",
-        &["pdp", "refusal", "http", "outbound", "telemetry"],
+        &[
+            "pdp",
+            "refusal",
+            "http",
+            "loopback",
+            "outbound",
+            "telemetry",
+        ],
     ),
     (
         "pipeline",

@@ -18,6 +18,7 @@ use super::log::FailureLog;
 use super::permits::{Live, Nameless, Permit, Serving, Shared};
 use super::proxy_protocol::{self, Header};
 use super::turns::Turns;
+use crate::loopback;
 use crate::refusal::CloseReason;
 use crate::tls::{Ends, Failed, Secured, greet};
 
@@ -194,6 +195,7 @@ where
         serving: &Serving,
         nameless: Nameless,
     ) -> Result<(Secured, Arc<Live>, Permit), Failed> {
+        loopback::accepted(&stream, remote.get());
         let local = match stream.set_nodelay(true).and_then(|()| stream.local_addr()) {
             Ok(local) => local,
             Err(error) => {

@@ -104,6 +104,11 @@ fn start(connections: usize, handshake_timeout: Duration) -> Bench {
         move |mut secured: tls::Secured, live: Arc<Live>, permit| {
             assert_eq!(&*live.settings.name, "bank");
             permits.borrow_mut().push(permit);
+            #[cfg(target_os = "linux")]
+            {
+                let socket = socket2::SockRef::from(secured.stream.get_ref().0);
+                assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+            }
             async move {
                 secured.stream.write_all(b"ok").await.unwrap();
                 secured.stream.flush().await.unwrap();

@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::shared::Open;
 use super::{Protocol, Server, Settings};
+use crate::loopback;
 use crate::outbound::Tls;
 use crate::refusal::{Reason, Refusal};
 
@@ -88,7 +89,7 @@ pub(super) async fn connect(
 
 async fn dial(server: &Server) -> io::Result<TcpStream> {
     let stream = match server.host.parse() {
-        Ok(address) => TcpStream::connect(SocketAddr::new(address, server.port)).await?,
+        Ok(address) => loopback::connect(SocketAddr::new(address, server.port)).await?,
         Err(_) => {
             let found = tokio::net::lookup_host((&*server.host, server.port)).await?;
             race(found).await?
@@ -107,7 +108,7 @@ async fn race(mut addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Tcp
     loop {
         let more = match addresses.next() {
             Some(address) => {
-                trying.push(TcpStream::connect(address));
+                trying.push(loopback::connect(address));
                 true
             }
             None => false,
