@@ -118,7 +118,12 @@ impl Pattern {
         let length = name.len() == self.name.len();
         (self.third.is_none() || self.third == third)
             && (length || self.prefix && name.len() > self.name.len())
-            && std::iter::zip(&*self.name, name).all(|(ours, theirs)| *ours == fold(*theirs))
+            // Most come in the spelling that needs no folding.
+            && (name.starts_with(&self.name) || self.folds(name))
+    }
+
+    fn folds(&self, name: &[u8]) -> bool {
+        std::iter::zip(&*self.name, name).all(|(ours, theirs)| *ours == fold(*theirs))
     }
 }
 
@@ -245,7 +250,8 @@ pub fn each_field(
     rules: &FieldRules,
     mut to: impl FnMut(&HeaderName, &HeaderValue),
 ) {
-    let nominated = Nominated::of(from, &rules.judged);
+    let special = Special::of(from);
+    let nominated = Nominated::of(from, special, &rules.judged);
     let mut cookies = false;
     for (name, value) in from {
         if rules.removes(name) || nominated.names(name) {
@@ -258,16 +264,40 @@ pub fn each_field(
             to(name, joined_cookies(from).as_ref().unwrap_or(value));
         }
     }
-    let trailers_wanted = from
-        .get_all(header::TE)
-        .iter()
-        .flat_map(elements)
-        .any(|element| element.eq_ignore_ascii_case("trailers"));
+    let trailers_wanted = special.te
+        && from
+            .get_all(header::TE)
+            .iter()
+            .flat_map(elements)
+            .any(|element| element.eq_ignore_ascii_case("trailers"));
     if trailers_wanted {
         to(&header::TE, &HeaderValue::from_static("trailers"));
     }
-    if let Some(names) = trailers(from, rules) {
+    if special.trailer
+        && let Some(names) = trailers(from, rules)
+    {
         to(&header::TRAILER, &names);
+    }
+}
+
+/// Which of the fields are there that few messages have: one look at all names costs less than looking
+/// for each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Special {
+    connection: bool,
+    te: bool,
+    trailer: bool,
+}
+
+impl Special {
+    fn of(fields: &HeaderMap) -> Self {
+        let mut special = Self::default();
+        for name in fields.keys() {
+            special.connection |= name == header::CONNECTION;
+            special.te |= name == header::TE;
+            special.trailer |= name == header::TRAILER;
+        }
+        special
     }
 }
 
@@ -400,16 +430,18 @@ struct Nominated<'a> {
 }
 
 impl<'a> Nominated<'a> {
-    fn of(fields: &'a HeaderMap, judged: &'a [HeaderName]) -> Self {
-        let any = fields
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(elements)
-            .any(|element| {
-                !["close", "keep-alive", "upgrade", "te"]
-                    .iter()
-                    .any(|usual| element.eq_ignore_ascii_case(usual))
-            });
+    fn of(fields: &'a HeaderMap, special: Special, judged: &'a [HeaderName]) -> Self {
+        let unusual = |element: &str| {
+            !["close", "keep-alive", "upgrade", "te"]
+                .iter()
+                .any(|usual| element.eq_ignore_ascii_case(usual))
+        };
+        let any = special.connection
+            && fields
+                .get_all(header::CONNECTION)
+                .iter()
+                .flat_map(elements)
+                .any(unusual);
         Self {
             fields,
             judged,

@@ -169,7 +169,10 @@ where
             due: facts.due,
             body_timeout: facts.body_timeout,
             ends: Ends {
-                deadline: expires.map(|at| Instant::now() + at.since(facts.now)),
+                // Of a WebSocket: an answer has another (`http::body`).
+                deadline: expires
+                    .filter(|_| opening.is_some())
+                    .map(|at| Instant::now() + at.since(facts.now)),
                 drain: facts.drain,
             },
             client: facts.on_upgrade,

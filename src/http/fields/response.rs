@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName};
 
-use super::{HOP_BY_HOP, Names, Nominated, filtered, not_in_trailers, trailer_names};
+use super::{HOP_BY_HOP, Names, Nominated, Special, filtered, not_in_trailers, trailer_names};
 
 /// Removed from every answer. With a `*` at the end: every name that begins so.
 static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
@@ -26,13 +26,17 @@ static ALWAYS: LazyLock<Names> = LazyLock::new(|| {
 /// name is kept, which alone means something (RFC 9110 s5.3).
 #[must_use]
 pub fn response_fields(mut fields: HeaderMap) -> HeaderMap {
-    let nominated = Nominated::of(&fields, &[]);
+    let special = Special::of(&fields);
+    let nominated = Nominated::of(&fields, special, &[]);
     let gone: Vec<HeaderName> = fields
         .keys()
         .filter(|name| ALWAYS.takes(name) || nominated.names(name))
         .cloned()
         .collect();
-    let trailers = trailer_names(&fields, response_trailer);
+    let trailers = special
+        .trailer
+        .then(|| trailer_names(&fields, response_trailer))
+        .flatten();
     for name in gone {
         fields.remove(name);
     }
