@@ -16,6 +16,7 @@ use crate::http::connection::{Params, RawAnswer};
 use crate::listener::{Drain, Live, Permit};
 use crate::pdp::{Peer, Presented, Standing, UnixTime};
 use crate::refusal::Refusal;
+use crate::telemetry::access::Same;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::tls::{Alpn, FrontProxy, Secured};
 use crate::{clock, http, pipeline};
@@ -40,14 +41,18 @@ pub(super) fn connection(
     // A WebSocket outlives the HTTP of its connection; it keeps the place that it was given.
     let place = Rc::new((permit, Counted::new(plane.metrics.listener(&settings.name))));
     let presented: Rc<RefCell<Option<Arc<Presented>>>> = Rc::default();
+    let same: Rc<Same> = Rc::default();
     let params = Params {
         limits: settings.limits,
         disclose: settings.disclose_reasons,
         now: clock::now,
         on_raw: raw_answers(plane, &peer),
         on_idle: Box::new({
-            let presented = Rc::clone(&presented);
-            move || drop(presented.take())
+            let (presented, same) = (Rc::clone(&presented), Rc::clone(&same));
+            move || {
+                drop(presented.take());
+                same.forget();
+            }
         }),
     };
     let connection = Rc::new(pipeline::Connection {
@@ -59,6 +64,7 @@ pub(super) fn connection(
         limits: settings.limits,
         disclose_reasons: settings.disclose_reasons,
         introduction: Rc::default(),
+        same: Rc::clone(&same),
         proof_header: Rc::default(),
         presented: Rc::clone(&presented),
         drained: {

@@ -189,10 +189,8 @@ where
             answer.body_mut().hold(in_flight);
             Ok::<_, Infallible>(answer)
         };
-        // Boxed: hyper moves it several times before it polls it, and keeps room for one in each
-        // connection, idle ones too. Of combinators, and not a block: that would have the whole of
-        // `serving` twice.
-        Box::pin(AssertUnwindSafe(serving).catch_unwind().map(finished))
+        // Of combinators, and not a block: that would have the whole of `serving` twice.
+        AssertUnwindSafe(serving).catch_unwind().map(finished)
     });
     let drained = Seldom::new(drained);
     if http2 {

@@ -1,6 +1,8 @@
 //! The one line that each request leaves, authorized or not, also when the client left in the
 //! middle: the record is filled on the way and writes itself as it ends.
 
+mod same;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,6 +20,7 @@ use crate::pdp::introspection::How;
 use crate::pdp::{InteractionId, Issuer, Peer, Policy, SharedToken, TokenDigest, Trail};
 use crate::refusal::{Reason, Refusal};
 
+pub use self::same::Same;
 pub use super::line::Format;
 pub use super::metrics::Outcome;
 pub use super::sink::Sink;
@@ -81,6 +84,8 @@ pub struct AccessRecord {
     pub shadow: Option<Option<Reason>>,
     /// The numbers of the route; those of no route until there is one.
     pub metrics: Arc<RouteMetrics>,
+    /// What the connection's last line said of who asks.
+    pub same: Option<Rc<Same>>,
     outcome: Option<Outcome>,
     reason: Option<Reason>,
     detail: Option<Box<str>>,
@@ -124,6 +129,7 @@ impl AccessRecord {
             introspection: None,
             shadow: None,
             metrics: Arc::clone(metrics),
+            same: None,
             outcome: None,
             reason: None,
             detail: None,
@@ -249,6 +255,25 @@ impl AccessRecord {
             line.string(name!("detail"), &clean(detail, 512));
         }
         line.known(name!("interaction_id"), self.interaction_id.as_bytes());
+        match &self.same {
+            Some(same) => same.describe(self, &mut line),
+            None => self.describe(&mut line),
+        }
+        if self.attempts > 1 {
+            line.number(name!("attempts"), self.attempts.into());
+        }
+        line.micros(name!("decide_us"), self.stages.decide);
+        line.micros(name!("inform_us"), self.stages.inform);
+        line.micros(name!("upstream_us"), self.stages.upstream);
+        line.number(name!("total_us"), whole_micros(self.stages.total));
+        line.number(name!("bytes_in"), bytes_in);
+        line.number(name!("bytes_out"), self.bytes_out);
+        line.end(|line| self.sink.take(line));
+    }
+
+    /// What does not change from one request of a client to the next. It looks at nothing that [`Same`]
+    /// does not compare.
+    fn describe(&self, line: &mut Line) {
         let mut text = |name: Name, value: Option<&str>, longest| {
             if let Some(value) = value {
                 line.string(name, &clean(value, longest));
@@ -303,16 +328,6 @@ impl AccessRecord {
         }
         line.address(name!("remote"), self.remote());
         line.number(name!("generation"), self.generation);
-        if self.attempts > 1 {
-            line.number(name!("attempts"), self.attempts.into());
-        }
-        line.micros(name!("decide_us"), self.stages.decide);
-        line.micros(name!("inform_us"), self.stages.inform);
-        line.micros(name!("upstream_us"), self.stages.upstream);
-        line.number(name!("total_us"), whole_micros(self.stages.total));
-        line.number(name!("bytes_in"), bytes_in);
-        line.number(name!("bytes_out"), self.bytes_out);
-        line.end(|line| self.sink.take(line));
     }
 
     fn remote(&self) -> SocketAddr {

@@ -71,6 +71,18 @@ impl Line {
         }
     }
 
+    /// Adds fields, and gives what was added.
+    pub(super) fn noted(&mut self, add: impl FnOnce(&mut Self)) -> &[u8] {
+        let from = self.text.len();
+        add(self);
+        self.text.get(from..).unwrap_or_default()
+    }
+
+    /// Adds the same fields once more, in another line that has others before them.
+    pub(super) fn again(&mut self, fields: &[u8]) {
+        self.text.extend_from_slice(fields);
+    }
+
     pub(super) fn string(&mut self, name: Name, value: &str) {
         self.name(name);
         let plain = |c: char| matches!(c, '!'..='~') && !matches!(c, '"' | '\\' | '=');

@@ -236,3 +236,41 @@ fn there_is_a_format_for_people() {
     gate.until("a line", || gate.stdout().contains("token_missing"));
     assert!(serde_json::from_str::<Value>(gate.stdout().lines().next().unwrap()).is_err());
 }
+
+#[test]
+fn lines_of_one_connection_say_each_what_its_own_request_was() {
+    // OPS-02: what the line before said of who asks is said again only where all of it is the same.
+    let stage = &playing().stage;
+    let token = playing().token();
+    let other = stage.draft().claim("client_id", "tpp-2");
+    let other = stage.issuer.sign(&other);
+    let requests = [
+        Request::get("/accounts/1").token(&token),
+        Request::get("/accounts/2").token(&token),
+        Request::get("/accounts/2"),
+        Request::get("/accounts/1").token(&other),
+        Request::get("/accounts/1").token(&other),
+        Request::post("/accounts/1", "hello").token(&other),
+        Request::get("/public/1"),
+        Request::get("/nowhere"),
+        Request::get("/accounts/1").token(&token),
+        Request::get("/accounts/1").token(&token),
+    ];
+    let mut connection = playing().client().open().unwrap();
+    for request in requests {
+        let alone = line_of(request.clone());
+        let id = uuid();
+        let numbered = request.field("x-fapi-interaction-id", &id);
+        drop(connection.call(&numbered).unwrap());
+        let line = playing().gate.log("interaction_id", &id);
+        let who = |line: &Value| {
+            let mut line = line.as_object().unwrap().clone();
+            line.retain(|name, _| {
+                let own = ["time", "interaction_id", "remote"];
+                !name.ends_with("_us") && !own.contains(&&**name)
+            });
+            line
+        };
+        assert_eq!(who(&line), who(&alone));
+    }
+}

@@ -1,6 +1,7 @@
 use std::cell::Cell;
 
 use super::*;
+use crate::pdp::authorization::Clients;
 use crate::pdp::{Thumbprint, UnixTime};
 use crate::telemetry::Metrics;
 use serde_json::Value;
@@ -109,6 +110,68 @@ fn an_answered_request_leaves_every_field() {
         text.contains("{route=\"accounts\",outcome=\"authorized\",reason=\"\"} 1"),
         "{text}"
     );
+}
+
+#[test]
+fn what_is_said_again_is_of_the_same_sender_alone() {
+    // OPS-02
+    type Change = fn(&mut AccessRecord);
+    let changes: [Change; 14] = [
+        |_| {},
+        |r| r.route = Some("other".into()),
+        |r| r.route = None,
+        |r| r.server = Some("10.0.0.6:8080".into()),
+        |r| r.server = None,
+        |r| r.token_digest = Some(TokenDigest([0xac; 32])),
+        |r| r.token_digest = None,
+        |r| r.generation = 4,
+        |r| r.protocol = Some(Version::HTTP_2),
+        |r| r.shadow = Some(None),
+        |r| r.shadow = Some(Some(Reason::TokenExpired)),
+        |r| r.introspection = Some(How::Asked),
+        |r| r.peer = peer(false),
+        |r| {
+            // The key of RFC 7515 appendix A.3.
+            let registered = br#"{"clients": [{"client_id": "tpp", "status": "active",
+                "redirect_uris": ["https://tpp.example/cb"], "token_endpoint_auth_method": "private_key_jwt",
+                "jwks": {"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
+                    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                    "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}}]}"#;
+            let (clients, problems) = Clients::parse(registered, &|_| Ok(())).unwrap();
+            r.client = clients.all().next().map(Arc::clone);
+            assert!(r.client.is_some(), "{problems:?}");
+        },
+    ];
+    for format in [Format::Json, Format::Text] {
+        let (peer, route, server) = (peer(true), Arc::from("accounts"), Arc::from("10.0.0.5:80"));
+        let line = |same: Option<&Rc<Same>>, change: Change| {
+            let bench = Bench::new(format);
+            let mut record = bench.record();
+            record.peer = Arc::clone(&peer);
+            record.route = Some(Arc::clone(&route));
+            record.server = Some(Arc::clone(&server));
+            record.token_digest = Some(TokenDigest([0xab; 32]));
+            record.generation = 3;
+            record.protocol = Some(Version::HTTP_11);
+            record.same = same.map(Rc::clone);
+            change(&mut record);
+            record.finish();
+            let line = bench.sink.lines().remove(0);
+            let (before, after) = line.split_once("total_us").unwrap();
+            let (_, after) = after.split_once("bytes_in").unwrap();
+            format!("{before} {after}")
+        };
+        let same = Rc::default();
+        for (at, before) in changes.into_iter().enumerate() {
+            for (then, change) in changes.into_iter().enumerate() {
+                assert_eq!(line(Some(&same), before), line(None, before), "{at}");
+                assert_eq!(line(Some(&same), change), line(None, change), "{at} {then}");
+            }
+        }
+        assert_eq!(format!("{same:?}"), "Same { kept: true }");
+        same.forget();
+        assert_eq!(format!("{same:?}"), "Same { kept: false }");
+    }
 }
 
 #[test]
