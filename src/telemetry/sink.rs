@@ -1,7 +1,7 @@
 //! Where access lines go: a bounded queue of batches, and one thread that writes them out. A reader
 //! of stdout that stalls never stalls a request; what does not fit is counted as lost.
 
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,10 @@ use super::metrics::Count;
 
 /// Bytes of lines that wait at most.
 const ROOM: usize = 16 * 1024 * 1024;
-/// How long lines gather before they are written.
-const PAUSE: Duration = Duration::from_millis(5);
-/// Bytes that are written at once at most, unless one line is longer.
+/// How long lines gather before they are written: a wake-up and a write cost the more, by the line, the
+/// fewer lines they are for.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Bytes of lines that lie together at most, unless one line is longer.
 const BATCH: usize = 64 * 1024;
 
 /// The way into the access log. Cheap to clone, never waits for a reader.
@@ -52,7 +53,7 @@ struct Queue {
     written: Condvar,
 }
 
-/// Whole lines that are written at once.
+/// Whole lines that lie together.
 #[derive(Debug, Default)]
 struct Batch {
     text: Vec<u8>,
@@ -121,12 +122,7 @@ impl Sink {
         writer: impl Write + Send + 'static,
         room: usize,
     ) -> io::Result<Self> {
-        let queue = Arc::new(Queue {
-            room,
-            waiting: Mutex::default(),
-            more: Condvar::new(),
-            written: Condvar::new(),
-        });
+        let queue = Arc::new(Queue::new(room));
         let (losses, theirs) = (Arc::clone(lost), Arc::clone(&queue));
         std::thread::Builder::new()
             .name("access-log".to_owned())
@@ -226,6 +222,15 @@ fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Queue {
+    fn new(room: usize) -> Self {
+        Self {
+            room,
+            waiting: Mutex::default(),
+            more: Condvar::new(),
+            written: Condvar::new(),
+        }
+    }
+
     /// What is to be written next, as soon as there is something; `None` when there will never be.
     fn next(&self) -> Option<Vec<Batch>> {
         let mut waiting = lock(&self.waiting);
@@ -266,21 +271,48 @@ impl Queue {
 fn write_all(queue: &Queue, mut writer: impl Write, lost: &Count) {
     let mut failing = false;
     while let Some(batches) = queue.next() {
-        for Batch { text, lines } in batches {
-            match writer.write_all(&text).and_then(|()| writer.flush()) {
-                Ok(()) => failing = false,
+        let mut rest = &*batches;
+        while !rest.is_empty() {
+            let (written, result) = write_some(&mut writer, rest);
+            let failed = match result {
+                Ok(()) => writer.flush().err().map(|error| (rest, error)),
+                // The one that failed is lost, some of its lines perhaps not; the next ones are tried.
                 Err(error) => {
-                    lost.add(lines);
-                    // Said once, not at each batch: whoever reads stderr is warned, not flooded.
-                    if !failing {
-                        tracing::error!(%error, "the access log cannot be written; lines are lost");
-                    }
-                    failing = true;
+                    let lost = rest.get(written..=written).unwrap_or_default();
+                    Some((lost, error))
+                }
+            };
+            rest = rest.get(written.saturating_add(1)..).unwrap_or_default();
+            if let Some((batches, error)) = &failed {
+                lost.add(batches.iter().map(|batch| batch.lines).sum());
+                // Said once, not at each batch: whoever reads stderr is warned, not flooded.
+                if !failing {
+                    tracing::error!(%error, "the access log cannot be written; lines are lost");
                 }
             }
+            failing = failed.is_some();
         }
+        drop(batches);
         queue.done();
     }
+}
+
+/// Writes batches, all of them at once where the system lets us, and says how many were written whole.
+fn write_some(writer: &mut impl Write, batches: &[Batch]) -> (usize, io::Result<()>) {
+    let mut slices: Vec<_> = batches.iter().map(|of| IoSlice::new(&of.text)).collect();
+    let mut left = &mut *slices;
+    while !left.is_empty() {
+        match writer.write_vectored(left) {
+            Ok(0) => {
+                let written = batches.len().saturating_sub(left.len());
+                return (written, Err(io::ErrorKind::WriteZero.into()));
+            }
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (batches.len().saturating_sub(left.len()), Err(error)),
+        }
+    }
+    (batches.len(), Ok(()))
 }
 
 #[cfg(test)]
@@ -363,6 +395,91 @@ mod tests {
         assert!(sink.flush(Duration::from_secs(10)));
         assert_eq!(read.try_iter().collect::<Vec<_>>().concat(), b"kept\n");
     }
+    /// Takes a few bytes at a time, of several slices at once, and fails now and then.
+    struct Narrow {
+        taken: Vec<u8>,
+        at_once: usize,
+        calls: usize,
+        fails: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(self.fails) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            if self.calls.is_multiple_of(3) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            let some = all.len().min(self.at_once);
+            self.taken.extend_from_slice(&all[..some]);
+            Ok(some)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn each_batch_is_written_whole_or_counted(
+            sizes in proptest::collection::vec(1_usize..40, 1..8),
+            at_once in 1_usize..100,
+            fails in 2_usize..30,
+        ) {
+            let mut batches = Vec::new();
+            for (at, size) in (0_u8..).zip(&sizes) {
+                let text = vec![b'a' + at; *size];
+                batches.push(Batch { text, lines: 1 << at });
+            }
+            let queue = Queue::new(0);
+            lock(&queue.waiting).batches = batches;
+            lock(&queue.waiting).closed = true;
+            let lost = Count::default();
+            let mut writer = Narrow { taken: Vec::new(), at_once, calls: 0, fails };
+            write_all(&queue, &mut writer, &lost);
+            for (at, size) in (0_u8..).zip(&sizes) {
+                let came = writer.taken.iter().filter(|byte| **byte == b'a' + at).count();
+                if lost.value() & 1 << at == 0 {
+                    proptest::prop_assert_eq!(came, *size);
+                } else {
+                    proptest::prop_assert!(came < *size);
+                }
+            }
+            proptest::prop_assert!(writer.taken.is_sorted());
+        }
+    }
+
+    #[test]
+    fn a_flush_that_fails_counts_all_that_it_was_for() {
+        struct Unflushed;
+        impl Write for Unflushed {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let queue = Queue::new(0);
+        let batch = |lines| Batch {
+            text: b"x\n".to_vec(),
+            lines,
+        };
+        lock(&queue.waiting).batches = vec![batch(1), batch(2)];
+        lock(&queue.waiting).closed = true;
+        let lost = Count::default();
+        write_all(&queue, Unflushed, &lost);
+        assert_eq!(lost.value(), 3);
+    }
+
     #[test]
     fn batches_are_whole_lines_and_together_the_text() {
         let (mut waiting, mut text) = (Waiting::default(), Vec::new());
