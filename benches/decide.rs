@@ -54,12 +54,33 @@ fn forwarding(case: Case) -> Case {
     }
 }
 
-fn run(bencher: divan::Bencher<'_, '_>, case: &Case, warm: bool) {
+/// What is known of the token before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Never,
+    /// It was verified.
+    Somewhere,
+    /// The last request of the connection had it.
+    Here,
+}
+
+fn run(bencher: divan::Bencher<'_, '_>, case: &Case, seen: Seen) {
     let world = World::new();
     let prepared: Prepared = world.prepare(case);
-    let known: Option<SharedToken> = warm.then(|| world.verified(case, &prepared));
+    let known: Option<SharedToken> = (seen != Seen::Never).then(|| world.verified(case, &prepared));
+    let presented = (seen == Seen::Here).then(|| {
+        let (routed, mut trail) = world.routed(&prepared);
+        let mut traces = world::Traces::default();
+        let permit = world.finish(case, routed, known.as_ref(), &mut trail, &mut traces);
+        drop(permit.expect("a permit"));
+        trail.presented.expect("what was presented")
+    });
     bencher
-        .with_inputs(|| world.routed(&prepared))
+        .with_inputs(|| {
+            let (routed, mut trail) = world.routed(&prepared);
+            trail.presented.clone_from(&presented);
+            (routed, trail)
+        })
         .bench_values(|(routed, mut trail)| {
             let permit = world.finish(
                 case,
@@ -72,20 +93,26 @@ fn run(bencher: divan::Bencher<'_, '_>, case: &Case, warm: bool) {
         });
 }
 
-/// A token that was verified before, as nearly all are.
+/// The token of the connection's last request, as nearly all are.
+#[divan::bench]
+fn presented_again(bencher: divan::Bencher<'_, '_>) {
+    run(bencher, &signed("es"), Seen::Here);
+}
+
+/// A token that was verified before, on another connection.
 #[divan::bench]
 fn remembered(bencher: divan::Bencher<'_, '_>) {
-    run(bencher, &signed("es"), true);
+    run(bencher, &signed("es"), Seen::Somewhere);
 }
 
 /// The same with three identity headers.
 #[divan::bench]
 fn remembered_and_forwarded(bencher: divan::Bencher<'_, '_>) {
-    run(bencher, &forwarding(signed("es")), true);
+    run(bencher, &forwarding(signed("es")), Seen::Somewhere);
 }
 
 /// A token never seen, by kind of key: the signature is nearly all of it.
 #[divan::bench(args = ["es", "ps", "ed"])]
 fn verified(bencher: divan::Bencher<'_, '_>, key: &str) {
-    run(bencher, &signed(key), false);
+    run(bencher, &signed(key), Seen::Never);
 }

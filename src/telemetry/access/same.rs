@@ -68,7 +68,7 @@ impl Of {
             token: record.token.clone(),
             client: record.client.clone(),
             server: record.server.clone(),
-            digest: record.token_digest.clone(),
+            digest: record.token_digest,
             rest: rest(record),
         }
     }
