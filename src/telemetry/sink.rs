@@ -18,6 +18,8 @@ const BATCH: usize = 64 * 1024;
 /// Empty buffers that are kept while lines keep coming: those of a pause under load. Memory that goes and
 /// comes is memory that the system clears each time.
 const SPARES: usize = 16;
+/// How long no line comes until they are given back.
+const LULL: Duration = Duration::from_secs(1);
 
 /// The way into the access log. Cheap to clone, never waits for a reader.
 #[derive(Debug, Clone)]
@@ -244,11 +246,18 @@ impl Queue {
             if waiting.closed {
                 return None;
             }
-            // Nothing came while the last ones were written: there is no load.
-            waiting.spares = Vec::new();
             waiting.idle = true;
-            let woken = self.more.wait(waiting);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner);
+            if waiting.spares.is_empty() {
+                let woken = self.more.wait(waiting);
+                waiting = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let woken = self.more.wait_timeout(waiting, LULL);
+            let (lines, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+            waiting = lines;
+            if timeout.timed_out() {
+                waiting.spares = Vec::new();
+            }
         }
         waiting.idle = false;
         // Lines gather meanwhile, and those that come do not wake the writer: one wake-up a pause,
