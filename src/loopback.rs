@@ -1,9 +1,9 @@
 //! Connections that do not leave this machine: a sidecar's to its API, and those of whoever stands in
 //! front of it beside it.
 //!
-//! Some systems have BBR for all connections, which spaces out what is sent by a timer a connection
-//! (draft-ietf-ccwg-bbr s4.6.2). On a path there is reason to; here there is none to share, nothing is
-//! lost, and the timers were up to a quarter of the processor time of a large body (benches/README.md).
+//! Some systems have BBR for all connections, which spaces out what is sent by a timer a connection. On a
+//! path that others share there is reason to; here nothing is shared and nothing is lost, and the timers
+//! were up to a quarter of the processor time of a large body (benches/README.md).
 
 use std::io;
 use std::net::SocketAddr;
