@@ -231,6 +231,28 @@ fn trailers_are_filtered_like_headers() {
     );
 }
 
+#[test]
+fn a_field_of_the_next_hop_is_found_alone_and_among_others() {
+    let line = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    for (sent, passes) in [
+        (&[("te", "trailers")][..], line("te", "trailers")),
+        (&[("te", "gzip")], vec![]),
+        (&[("trailer", "x-sum")], line("trailer", "x-sum")),
+        (&[("connection", "x-a")], vec![]),
+        (&[("connection", "x-a"), ("x-a", "1")], vec![]),
+        (&[("x-a", "1"), ("connection", "close")], line("x-a", "1")),
+        // What is usual there names nothing.
+        (
+            &[("close", "1"), ("connection", "close")],
+            line("close", "1"),
+        ),
+    ] {
+        assert_eq!(passed(sent), passes, "{sent:?}");
+    }
+    let answer = response_fields(map(&[("trailer", "x-sum, content-length")]));
+    assert_eq!(lines(&answer), line("trailer", "x-sum"));
+}
+
 fn received(client: &str, authority: &'static str, version: Version) -> Received<'static> {
     Received {
         client: client.parse().unwrap(),
