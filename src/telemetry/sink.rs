@@ -51,6 +51,8 @@ impl Drop for Handle {
 #[derive(Debug)]
 struct Queue {
     room: usize,
+    /// See [`LULL`].
+    lull: Duration,
     waiting: Mutex<Waiting>,
     /// Told when there is something to write, if the writer waits for it.
     more: Condvar,
@@ -233,6 +235,7 @@ impl Queue {
     fn new(room: usize) -> Self {
         Self {
             room,
+            lull: LULL,
             waiting: Mutex::default(),
             more: Condvar::new(),
             written: Condvar::new(),
@@ -252,7 +255,7 @@ impl Queue {
                 waiting = woken.unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let woken = self.more.wait_timeout(waiting, LULL);
+            let woken = self.more.wait_timeout(waiting, self.lull);
             let (lines, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
             waiting = lines;
             if timeout.timed_out() {

@@ -170,6 +170,27 @@ fn buffers_are_used_again_while_lines_come() {
 }
 
 #[test]
+fn buffers_are_given_back_once_no_line_comes() {
+    let mut queue = Queue::new(0);
+    queue.lull = Duration::ZERO;
+    lock(&queue.waiting).spares.push(Vec::with_capacity(BATCH));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| queue.next().is_none());
+        let end = Instant::now() + Duration::from_secs(10);
+        while !lock(&queue.waiting).spares.is_empty() && Instant::now() < end {
+            std::thread::yield_now();
+        }
+        let mut waiting = lock(&queue.waiting);
+        let kept = waiting.spares.len();
+        waiting.closed = true;
+        drop(waiting);
+        queue.more.notify_one();
+        assert!(writer.join().unwrap());
+        assert_eq!(kept, 0);
+    });
+}
+
+#[test]
 fn a_flush_that_fails_counts_all_that_it_was_for() {
     struct Unflushed;
     impl Write for Unflushed {
@@ -202,7 +223,6 @@ fn batches_are_whole_lines_and_together_the_text() {
         text.extend(line);
     }
     assert_eq!(waiting.bytes, text.len());
-    assert_eq!(waiting.spares.len(), 0);
     let mut all = Vec::new();
     for Batch { text, lines } in waiting.batches {
         assert!(text.len() <= BATCH || lines == 1);
