@@ -20,7 +20,7 @@ use self::audited::{Witness, audited};
 use self::together::One;
 pub use self::together::UnderWay;
 use crate::audit::{Decision, Log, Recording};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::http::body::{AnswerBody, Progress, RequestBody};
 use crate::http::fields::Introduction;
 use crate::http::{Limits, interaction, respond};
@@ -156,19 +156,19 @@ impl Shared {
         &self.pip
     }
 
-    /// A record of a request that arrived at this time since 1970-01-01T00:00:00Z.
+    /// A record of a request that arrived at this moment.
     #[must_use]
     pub fn record(
         &self,
         peer: &Arc<Peer>,
         id: InteractionId,
-        arrived: Duration,
+        arrived: Moment,
     ) -> Box<AccessRecord> {
         // Boxed: it is handed on and on.
         Box::new(AccessRecord::new(
             &self.sink,
             &self.unrouted,
-            Timestamp(arrived),
+            (Timestamp(arrived.since_epoch), arrived.instant),
             peer,
             id,
         ))
@@ -235,7 +235,7 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Serves one request that came at `arrived`, time since 1970-01-01T00:00:00Z. `standing` is what the
+/// Serves one request that came at `arrived`. `standing` is what the
 /// listener's trust says of the certificate at that time, or why what a proxy in front says of its
 /// client cannot be taken; `sent_id` the interaction id that the client sent.
 ///
@@ -245,7 +245,7 @@ pub fn serve(
     connection: Rc<Connection>,
     standing: Result<Option<Standing>, Refusal>,
     (mut request, sent_id): (Request<RequestBody>, Option<InteractionId>),
-    arrived: Duration,
+    arrived: Moment,
 ) -> Pin<Box<dyn Future<Output = Response<AnswerBody>>>> {
     let generation = connection.shared.generation.load_full();
     let upgrade = request
@@ -272,7 +272,7 @@ pub fn serve(
     let who = (id, standing.as_ref().ok().copied().flatten());
 
     let mut trail = connection.trail(generation.recording.is_some());
-    let mut witness = Witness::new(UnixTime::from_secs(arrived.as_secs()));
+    let mut witness = Witness::new(arrived.unix());
     let begun = begin(
         &connection,
         &generation,
@@ -294,8 +294,9 @@ pub fn serve(
         connection.keep(&mut trail);
         let waited = witness.waited;
         let judged = audited(&connection, &generation, who, (&trail, witness), judged);
-        let decided = Instant::now();
+        let decided = clock::moment();
         record.stages.decide = decided
+            .instant
             .saturating_duration_since(record.started)
             .saturating_sub(record.stages.inform)
             .saturating_sub(waited);
@@ -311,7 +312,7 @@ pub fn serve(
             .route
             .as_ref()
             .is_none_or(|route| matches!(route.access, Access::Open));
-        let nonce = nonce(&generation, &trail);
+        let nonce = nonce(&generation, &trail, decided.unix());
         record.trail(trail);
 
         let mut expires = None;
@@ -331,11 +332,11 @@ pub fn serve(
                     one.others_first().await;
                 }
                 // What waited is no time of the upstream's, and must not lengthen a token's life.
-                let times = (clock::now(), Instant::now());
+                let judged = clock::moment();
                 send(
                     &connection,
                     permit,
-                    (upgrade, times),
+                    (upgrade, judged),
                     &progress,
                     &mut record,
                 )
@@ -353,13 +354,13 @@ pub fn serve(
                 one.others_first().await;
                 record.server = Some(server);
                 record.attempts = attempts;
-                let now = clock::now();
-                let mut answer = respond::relay(response, id, open, now);
+                let now = clock::moment();
+                let mut answer = respond::relay(response, id, open, now.unix());
                 respond::with_nonce(&mut answer, nonce.as_deref());
                 record.status = Some(answer.status().as_u16());
                 if let Some(expires) = expires {
-                    let left = expires.since(now);
-                    answer.body_mut().until(tokio::time::Instant::now() + left);
+                    let until = now.instant + expires.since(now.unix());
+                    answer.body_mut().until(until.into());
                 }
                 log_at_end(answer, record)
             }
@@ -392,11 +393,11 @@ pub fn serve(
 const LONG: Duration = Duration::from_micros(15);
 
 /// The nonce that goes with every answer of a route that takes them (RFC 9449 s8.2, s9).
-fn nonce(generation: &Generation, trail: &Trail) -> Option<Box<str>> {
+fn nonce(generation: &Generation, trail: &Trail, now: UnixTime) -> Option<Box<str>> {
     let policy = trail.policy.as_ref()?;
     let wanted = policy.binding.dpop && policy.proofs.nonce != NonceRule::Off;
     let keys = generation.snapshot.nonces.as_ref().filter(|_| wanted)?;
-    Some(keys.fresh(clock::now()))
+    Some(keys.fresh(now))
 }
 
 /// What becomes of a request that is not refused.
@@ -469,7 +470,8 @@ async fn judge(
         match step {
             Step::Done(permit) => return Ok(permit),
             Step::Ask(mut pending) => {
-                let asked = Instant::now();
+                // What is remembered is at hand: most requests ask for nothing else, and time nothing.
+                let asked = (!at_hand(pending.ask())).then(Instant::now);
                 let answer = if let Ask::Body { limit } = *pending.ask() {
                     read_body(connection, &mut pending, limit, record.started).await
                 } else {
@@ -477,7 +479,7 @@ async fn judge(
                     pip.answer(pending.ask(), &connection.peer, witness.judged)
                         .await
                 };
-                record.stages.inform += asked.elapsed();
+                record.stages.inform += asked.map_or(Duration::ZERO, |asked| asked.elapsed());
                 // Signatures are verified one after the other: a verification pushes what every other step
                 // uses out of the processor's nearest memory, and so does it once for several requests.
                 let waits = answer.as_ref().is_ok_and(|answer| verifies(answer, trail));
@@ -488,9 +490,10 @@ async fn judge(
                 }
                 // Time is read after the answer has come: a slow one cannot stretch a token's life. What
                 // is remembered is at hand, and costs none.
-                let now = match pending.ask() {
-                    Ask::Recall(_) | Ask::Remember(..) if !waits => witness.judged,
-                    _ => witness.now(),
+                let now = if at_hand(pending.ask()) && !waits {
+                    witness.judged
+                } else {
+                    witness.now()
                 };
                 step = match answer {
                     Ok(answer) => pending.resume(answer, now, trail)?,
@@ -499,6 +502,11 @@ async fn judge(
             }
         }
     }
+}
+
+/// Whether nobody has to be asked: it is remembered, or is to be.
+const fn at_hand(ask: &Ask) -> bool {
+    matches!(ask, Ask::Recall(_) | Ask::Remember(..))
 }
 
 /// Whether the next step is likely to verify a signature: of a token, with these keys, or of a proof by
@@ -559,12 +567,11 @@ async fn read_body(
         })
 }
 
-/// Sends an authorized request on, within the bounds of its route and listener. `judged` and `started`
-/// are the same moment, now, by the wall clock and for durations.
+/// Sends an authorized request on, within the bounds of its route and listener, now that it is `judged`.
 async fn send(
     connection: &Connection,
     mut permit: Authorized<RequestBody>,
-    (upgrade, (judged, started)): (Option<hyper::upgrade::OnUpgrade>, (UnixTime, Instant)),
+    (upgrade, judged): (Option<hyper::upgrade::OnUpgrade>, Moment),
     progress: &Progress,
     record: &mut AccessRecord,
 ) -> Result<Forwarded, Refusal> {
@@ -588,7 +595,8 @@ async fn send(
         remote: connection.peer.remote,
         scheme: "https",
         introduction: Rc::clone(&connection.introduction),
-        now: judged,
+        now: judged.unix(),
+        began: judged.instant.into(),
         due: until,
         body_timeout,
         on_upgrade: upgrade,
@@ -596,7 +604,7 @@ async fn send(
     };
     let sent = upstream::forward(&connection.pool, permit, facts).await;
     let answered = Instant::now();
-    record.stages.upstream = answered.saturating_duration_since(started);
+    record.stages.upstream = answered.saturating_duration_since(judged.instant);
     // What went wrong may be the client's body and not the upstream: never one for the other.
     match sent {
         // A browser would send the user's password on (FAPI 2.0 Security Profile s5.3.2.2-10;

@@ -84,8 +84,8 @@ pub(super) fn connection(
     let distrusted = Rc::new(Notify::new());
     let over = Rc::clone(&distrusted);
     let service = move |request: Request<http::body::RequestBody>, sent_id| {
-        let arrived = clock::since_epoch();
-        let now = UnixTime::from_secs(arrived.as_secs());
+        let arrived = clock::moment();
+        let now = arrived.unix();
         let standing = trust.standing(now);
         let stands = standing.is_none_or(|standing| standing == Standing::Trusted);
         if !stands {
@@ -162,7 +162,7 @@ fn raw_answers(plane: &Rc<Plane>, peer: &Arc<Peer>) -> Arc<dyn Fn(RawAnswer) + S
     let shared = Arc::clone(&plane.shared);
     let peer = Arc::clone(peer);
     Arc::new(move |answer: RawAnswer| {
-        let mut record = shared.record(&peer, answer.interaction_id, clock::since_epoch());
+        let mut record = shared.record(&peer, answer.interaction_id, clock::moment());
         record.status = Some(answer.reason.spec().status.code());
         record.refused(&Refusal::new(answer.reason));
         record.complete();

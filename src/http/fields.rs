@@ -17,6 +17,7 @@ use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::pdp::head::present;
 use crate::pdp::policy::{Access, ForwardRules, Route};
 
 /// Removed from every request and every answer: hop by hop (RFC 9110 s7.6.1), and framing, which is
@@ -280,9 +281,8 @@ pub fn each_field(
     }
 }
 
-/// Which of the fields are there that few messages have: one look at all names costs less than looking
-/// for each.
-#[derive(Debug, Clone, Copy, Default)]
+/// Which of the fields are there that few messages have.
+#[derive(Debug, Clone, Copy)]
 struct Special {
     connection: bool,
     te: bool,
@@ -291,13 +291,13 @@ struct Special {
 
 impl Special {
     fn of(fields: &HeaderMap) -> Self {
-        let mut special = Self::default();
-        for name in fields.keys() {
-            special.connection |= name == header::CONNECTION;
-            special.te |= name == header::TE;
-            special.trailer |= name == header::TRAILER;
+        let wanted = [&header::CONNECTION, &header::TE, &header::TRAILER];
+        let [connection, te, trailer] = present(fields, wanted);
+        Self {
+            connection,
+            te,
+            trailer,
         }
-        special
     }
 }
 

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Body;
 
 use super::body::{AnswerBody, BoxError};
+use crate::pdp::head::present;
 use crate::pdp::{INTERACTION_ID, InteractionId, UnixTime};
 use crate::refusal::format::{Facts, Format};
 use crate::refusal::{Refusal, Spec, challenges};
@@ -135,22 +136,23 @@ where
     let (mut parts, body) = response.into_parts();
     parts.version = Version::HTTP_11;
     let headers = &mut parts.headers;
-    if !sane_date(headers, now) {
+    let [dated, cached, varies] = present(headers, [&DATE, &CACHE_CONTROL, &VARY]);
+    if !(dated && sane_date(headers, now)) {
         headers.insert(DATE, date(now));
     }
     headers.insert(INTERACTION_ID, id.to_header());
-    if !open && !headers.contains_key(CACHE_CONTROL) {
+    if !(open || cached) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     // RFC 9440 s2.4: what varies with the certificate varies with what no cache can see.
-    let by_certificate = headers.get_all(VARY).iter().any(|value| {
+    let by_certificate = |value: &HeaderValue| {
         value.to_str().is_ok_and(|names| {
             names
                 .split(',')
                 .any(|name| name.trim().to_ascii_lowercase().starts_with("client-cert"))
         })
-    });
-    if by_certificate {
+    };
+    if varies && headers.get_all(VARY).iter().any(by_certificate) {
         headers.insert(VARY, HeaderValue::from_static("*"));
     }
     Response::from_parts(parts, AnswerBody::streamed(body))

@@ -35,11 +35,6 @@ impl Ambiguities {
 /// Bytes of path and query together; longer ones are `target_too_long`.
 pub const TARGET_BYTES: usize = 16 * 1024;
 
-/// Fields that mean nothing when they come twice, and of which two servers would believe two
-/// different ones. `Host`, `Content-Length`, `Transfer-Encoding` and `Authorization` have rules of
-/// their own.
-const SINGLE: [HeaderName; 1] = [header::CONTENT_TYPE];
-
 /// The canonical request, as judged and as forwarded.
 #[derive(Debug)]
 pub struct RequestHead {
@@ -109,8 +104,18 @@ impl RequestHead {
         ) {
             return Err(malformed("the HTTP version is none of 1.0, 1.1 and 2"));
         }
-        framing(&headers, version)?;
-        if SINGLE.iter().any(|name| count(&headers, name) > 1) {
+        let wanted = [
+            &header::TRANSFER_ENCODING,
+            &header::CONTENT_LENGTH,
+            &header::CONTENT_TYPE,
+        ];
+        let [coded, long, typed] = present(&headers, wanted);
+        if coded || long {
+            framing(&headers, version)?;
+        }
+        // It means nothing when it comes twice, and two servers would believe two different ones. `Host`,
+        // `Content-Length`, `Transfer-Encoding` and `Authorization` have rules of their own.
+        if typed && count(&headers, &header::CONTENT_TYPE) > 1 {
             return Err(Refusal::because(
                 Reason::FieldRepeated,
                 "Content-Type came more than once",
@@ -326,6 +331,20 @@ fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
             .map_err(|_no_uri| malformed("the target cannot be read")),
         Some(sent) => Ok(sent.clone()),
     }
+}
+
+/// Which of these fields are there. One look at all names costs less than looking for several that most
+/// messages do not have.
+#[must_use]
+#[inline]
+pub fn present<const N: usize>(fields: &HeaderMap, wanted: [&HeaderName; N]) -> [bool; N] {
+    let mut present = [false; N];
+    for name in fields.keys() {
+        for (there, wanted) in present.iter_mut().zip(wanted) {
+            *there |= name == wanted;
+        }
+    }
+    present
 }
 
 fn count(headers: &HeaderMap, name: &HeaderName) -> usize {

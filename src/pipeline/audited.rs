@@ -34,7 +34,7 @@ impl Witness {
 
     /// The time, which the decision is about to be made by.
     pub(super) fn now(&mut self) -> UnixTime {
-        self.judged = clock::now();
+        self.judged = clock::moment().unix();
         self.judged
     }
 }

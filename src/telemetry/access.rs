@@ -95,19 +95,19 @@ pub struct AccessRecord {
 }
 
 impl AccessRecord {
-    /// A record of a request that arrives now. `metrics`: those of no route, see
-    /// [`super::Metrics::unrouted`].
+    /// A record of a request that arrived at this moment, by the wall clock and for durations. `metrics`:
+    /// those of no route, see [`super::Metrics::unrouted`].
     #[must_use]
     pub fn new(
         sink: &Sink,
         metrics: &Arc<RouteMetrics>,
-        time: Timestamp,
+        (time, started): (Timestamp, Instant),
         peer: &Arc<Peer>,
         interaction_id: InteractionId,
     ) -> Self {
         Self {
             time,
-            started: Instant::now(),
+            started,
             interaction_id,
             generation: 0,
             peer: Arc::clone(peer),

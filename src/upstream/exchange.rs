@@ -35,6 +35,8 @@ pub(super) struct Exchange<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) outgoing: Outgoing<'a>,
     pub(super) upload: Option<Rc<Source>>,
+    /// When the first try begins, until it did.
+    pub(super) began: Option<Instant>,
     /// When the request is over, however far it came.
     pub(super) due: Instant,
     pub(super) body_timeout: Duration,
@@ -160,21 +162,25 @@ impl Exchange<'_> {
 
     async fn try_http1(&mut self, local: &Rc<Local>, fresh: bool) -> Result<Forwarded, Miss> {
         let careful = !self.is_idempotent();
+        // The first try begins with the request, which has just asked for the time.
+        let now = self.began.take().unwrap_or_else(Instant::now);
         // Most requests find a connection that waits for one, and need no timer for that.
         let idle = if fresh {
             None
         } else {
-            local.idle(careful).await
+            local.idle(careful, now).await
         };
-        let (line, reused) = match idle {
-            Some(line) => (line, true),
-            None => Box::pin(timeout_at(self.due, local.checkout(fresh, careful)))
-                .await
-                .map_err(|_elapsed| Miss::Over)?
-                .map_err(Miss::Unconnected)?,
+        let (line, reused, started) = match idle {
+            Some(line) => (line, true, now),
+            None => {
+                let (line, reused) = Box::pin(timeout_at(self.due, local.checkout(fresh, careful)))
+                    .await
+                    .map_err(|_elapsed| Miss::Over)?
+                    .map_err(Miss::Unconnected)?;
+                (line, reused, Instant::now())
+            }
         };
         let settings = local.settings();
-        let started = Instant::now();
         let upload = self.upload.clone().map(|source| Upload::new(Some(source)));
         self.outgoing
             .begin(&mut line.borrow_mut(), &local.state, upload)

@@ -37,6 +37,8 @@ pub struct ForwardFacts {
     pub introduction: Rc<Introduction>,
     /// The wall clock, for the end of a WebSocket at the token's `exp`.
     pub now: UnixTime,
+    /// The same moment, for durations.
+    pub began: Instant,
     /// When the head of an answer must be here (`request_timeout`).
     pub due: Instant,
     /// Between two pieces of the answer (`body_timeout`).
@@ -166,13 +168,14 @@ where
             upstream: &upstream,
             outgoing,
             upload,
+            began: Some(facts.began),
             due: facts.due,
             body_timeout: facts.body_timeout,
             ends: Ends {
                 // Of a WebSocket: an answer has another (`http::body`).
                 deadline: expires
                     .filter(|_| opening.is_some())
-                    .map(|at| Instant::now() + at.since(facts.now)),
+                    .map(|at| facts.began + at.since(facts.now)),
                 drain: facts.drain,
             },
             client: facts.on_upgrade,

@@ -106,8 +106,8 @@ impl Local {
     /// A connection that carried a request before and waits for another.
     ///
     /// `careful`: the request cannot be sent twice, so look once more whether the server closed.
-    pub(super) async fn idle(&self, careful: bool) -> Option<Line> {
-        while let Some(line) = self.take_idle() {
+    pub(super) async fn idle(&self, careful: bool, now: Instant) -> Option<Line> {
+        while let Some(line) = self.take_idle(now) {
             if careful {
                 // Lets the runtime look at its sockets.
                 yield_now().await;
@@ -132,7 +132,7 @@ impl Local {
                 Some(open) => open,
                 None => match self.wait(deadline, fresh).await? {
                     Some(open) => open,
-                    None => match self.idle(careful).await {
+                    None => match self.idle(careful, Instant::now()).await {
                         Some(line) => return Ok((line, true)),
                         None => continue,
                     },
@@ -178,9 +178,9 @@ impl Local {
         Ok(Rc::new(RefCell::new(connection)))
     }
 
-    fn take_idle(&self) -> Option<Line> {
+    fn take_idle(&self, now: Instant) -> Option<Line> {
         let Idle { line, since } = self.idle.borrow_mut().pop_back()?;
-        (since.elapsed() < self.settings().idle_timeout).then_some(line)
+        (now.saturating_duration_since(since) < self.settings().idle_timeout).then_some(line)
     }
 
     /// Takes a connection back whose exchange is over in both directions, if it can have another.

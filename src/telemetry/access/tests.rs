@@ -45,7 +45,13 @@ impl Bench {
         let id = InteractionId::parse(b"8f0c1d2e-0000-4000-8000-0123456789ab").unwrap();
         let time = Timestamp(Duration::from_millis(1_000_000_000_042));
         let unrouted = self.metrics.unrouted();
-        AccessRecord::new(&self.sink, unrouted, time, &peer(true), id)
+        AccessRecord::new(
+            &self.sink,
+            unrouted,
+            (time, Instant::now()),
+            &peer(true),
+            id,
+        )
     }
 
     fn line(&self) -> Value {

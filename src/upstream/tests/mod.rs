@@ -265,6 +265,7 @@ impl Bench {
             scheme: "https",
             introduction: Rc::default(),
             now: UnixTime::from_secs(1000),
+            began: tokio::time::Instant::now(),
             due: tokio::time::Instant::now() + Duration::from_secs(60),
             body_timeout: self.timeout,
             on_upgrade: None,
