@@ -244,11 +244,37 @@ impl Queue {
 
     /// What is to be written next, as soon as there is something; `None` when there will never be.
     fn next(&self) -> Option<Vec<Batch>> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.gather(lock(&self.waiting));
         while waiting.batches.is_empty() {
             if waiting.closed {
                 return None;
             }
+            waiting = self.gather(self.first(waiting));
+        }
+        waiting.hurry = false;
+        waiting.handed += 1;
+        waiting.bytes = 0;
+        Some(std::mem::take(&mut waiting.batches))
+    }
+
+    /// Lets lines gather. Those that come do not wake the writer: while they keep coming it wakes once a
+    /// pause, by itself, and nobody on the data plane's core has to wake it.
+    fn gather<'a>(&self, mut waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        let end = Instant::now() + PAUSE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let at_once = waiting.hurry || waiting.closed || waiting.bytes >= BATCH;
+            if at_once || left.is_zero() {
+                return waiting;
+            }
+            let woken = self.more.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the first line after a pause without any.
+    fn first<'a>(&self, mut waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        while waiting.batches.is_empty() && !waiting.closed {
             waiting.idle = true;
             if waiting.spares.is_empty() {
                 let woken = self.more.wait(waiting);
@@ -263,22 +289,7 @@ impl Queue {
             }
         }
         waiting.idle = false;
-        // Lines gather meanwhile, and those that come do not wake the writer: one wake-up a pause,
-        // and not one a request on the data plane's core.
-        let end = Instant::now() + PAUSE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let at_once = waiting.hurry || waiting.closed || waiting.bytes >= BATCH;
-            if at_once || left.is_zero() {
-                break;
-            }
-            let woken = self.more.wait_timeout(waiting, left);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        waiting.hurry = false;
-        waiting.handed += 1;
-        waiting.bytes = 0;
-        Some(std::mem::take(&mut waiting.batches))
+        waiting
     }
 
     /// What was handed over is written, or lost.
