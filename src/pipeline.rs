@@ -39,7 +39,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::Timestamp;
 use crate::telemetry::access::{AccessRecord, Same, Sink};
 use crate::telemetry::metrics::RouteMetrics;
-use crate::upstream::{self, ForwardFacts, Forwarded, Pool};
+use crate::upstream::{self, Failed, ForwardFacts, Forwarded, Pool};
 
 /// What is in force: swapped whole at a reload, taken once by each request.
 #[derive(Debug)]
@@ -323,7 +323,7 @@ pub fn serve(
                 record.status = Some(answer.status().as_u16());
                 return log_at_end(answer, record);
             }
-            Ok(Judged::Permit(permit)) => {
+            Ok(Judged::Permit(mut permit)) => {
                 record.decided(permit.observed());
                 expires = permit.expires();
                 if record.stages.decide >= LONG {
@@ -333,14 +333,15 @@ pub fn serve(
                 }
                 // What waited is no time of the upstream's, and must not lengthen a token's life.
                 let judged = clock::moment();
-                send(
-                    &connection,
-                    permit,
-                    (upgrade, judged),
-                    &progress,
-                    &mut record,
-                )
-                .await
+                // Its own steps are no future: that would be moved once more for each request.
+                match ready(&connection, &mut permit, (upgrade, judged), record.started) {
+                    Ok((facts, endpoint)) => {
+                        let sent = upstream::forward(&connection.pool, permit, facts).await;
+                        record.stages.upstream = judged.instant.elapsed();
+                        answered(sent, endpoint, &progress, &mut record)
+                    }
+                    Err(refusal) => Err(refusal),
+                }
             }
             Err(refusal) => Err(refusal),
         };
@@ -567,19 +568,19 @@ async fn read_body(
         })
 }
 
-/// Sends an authorized request on, within the bounds of its route and listener, now that it is `judged`.
-async fn send(
+/// What the forwarding of a request needs to know, within the bounds of its route and listener, now that
+/// it is `judged`; and at which endpoint of an authorization server it is.
+fn ready(
     connection: &Connection,
-    mut permit: Authorized<RequestBody>,
+    permit: &mut Authorized<RequestBody>,
     (upgrade, judged): (Option<hyper::upgrade::OnUpgrade>, Moment),
-    progress: &Progress,
-    record: &mut AccessRecord,
-) -> Result<Forwarded, Refusal> {
+    started: Instant,
+) -> Result<(ForwardFacts, Option<Endpoint>), Refusal> {
     let Bounds {
         body_bytes,
         body_timeout,
         until,
-    } = bounds(connection, permit.route(), record.started);
+    } = bounds(connection, permit.route(), started);
     let endpoint = match &permit.route().access {
         Access::Authorization(guard) => Some(guard.endpoint),
         Access::Open | Access::Policy(_) => None,
@@ -589,7 +590,6 @@ async fn send(
     if body.declared_too_large() {
         return Err(Reason::BodyTooLarge.into());
     }
-
     let drain = upgrade.is_some().then(|| (connection.drained)());
     let facts = ForwardFacts {
         remote: connection.peer.remote,
@@ -602,10 +602,17 @@ async fn send(
         on_upgrade: upgrade,
         drain,
     };
-    let sent = upstream::forward(&connection.pool, permit, facts).await;
-    let answered = Instant::now();
-    record.stages.upstream = answered.saturating_duration_since(judged.instant);
-    // What went wrong may be the client's body and not the upstream: never one for the other.
+    Ok((facts, endpoint))
+}
+
+/// What came of it, for the client. What went wrong may be the client's body and not the upstream: never
+/// one for the other.
+fn answered(
+    sent: Result<Forwarded, Failed>,
+    endpoint: Option<Endpoint>,
+    progress: &Progress,
+    record: &mut AccessRecord,
+) -> Result<Forwarded, Refusal> {
     match sent {
         // A browser would send the user's password on (FAPI 2.0 Security Profile s5.3.2.2-10;
         // JAR-14).

@@ -336,7 +336,11 @@ fn target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
 /// Which of these fields are there. One look at all names costs less than looking for several that most
 /// messages do not have.
 #[must_use]
-#[inline]
+#[expect(
+    clippy::inline_always,
+    reason = "with the names known a comparison is one of two numbers, without it is a call"
+)]
+#[inline(always)]
 pub fn present<const N: usize>(fields: &HeaderMap, wanted: [&HeaderName; N]) -> [bool; N] {
     let mut present = [false; N];
     for name in fields.keys() {
