@@ -17,6 +17,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 
+use super::seldom::Ring;
 use super::track::Track;
 use crate::refusal::Reason;
 
@@ -50,6 +51,8 @@ pub(super) type Replace = Box<dyn Fn(Reason) -> Vec<u8> + Send>;
 /// See the module.
 pub(super) struct ClientIo<IO> {
     inner: IO,
+    /// When `inner` is worth reading again.
+    ring: Ring,
     track: Arc<Track>,
     replace: Replace,
     /// Ours, still to be written.
@@ -67,6 +70,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ClientIo<IO> {
     pub(super) fn new(inner: IO, track: Arc<Track>, replace: Replace) -> Self {
         Self {
             inner,
+            ring: Ring::new(),
             track,
             replace,
             pending: Vec::new(),
@@ -98,6 +102,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ClientIo<IO> {
     /// of the stream.
     pub(super) async fn readable(&mut self) -> io::Result<bool> {
         if self.unread.is_empty() {
+            // Who reads now is another than who read in vain.
+            self.ring.ask_again();
             self.unread = std::future::poll_fn(|cx| {
                 // On the stack, and only while this is polled.
                 let mut scratch = [const { MaybeUninit::uninit() }; SCRATCH];
@@ -157,6 +163,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ClientIo<IO> {
         written
     }
 
+    /// Reads what has come. Where nothing had when it was asked last, and nothing rang since, it is not
+    /// asked: between a request and its answer hyper reads at each poll, to see whether the client left.
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ring.is_worth_asking(cx) {
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.inner).poll_read(&mut self.ring.context(), buffer);
+        if read.is_ready() {
+            self.ring.ask_again();
+        }
+        read
+    }
+
     /// Reads and discards until the client is done, within bounds. What comes now is never
     /// parsed (HTTP-14).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -170,7 +193,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ClientIo<IO> {
         // In pieces, so that one client cannot hold the thread.
         for _ in 0..32 {
             let mut buffer = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer)) {
+            match ready!(self.poll_inner(cx, &mut buffer)) {
                 Ok(()) if buffer.filled().is_empty() => return Poll::Ready(()),
                 Ok(()) => self.discarded = self.discarded.saturating_add(buffer.filled().len()),
                 Err(_) => return Poll::Ready(()),
@@ -200,7 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientIo<IO> {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        let read = self.poll_inner(cx, buffer);
         if buffer.filled().len() > before {
             self.track.read();
         }

@@ -1,9 +1,10 @@
-//! A future that is polled only when it has something to say.
+//! What is asked only when it has something to say.
 //!
 //! A task that waits for several things polls all of them whenever one has come. Where one is a
 //! signal that comes once in a connection's life, or a timer that is not due for seconds, asking it at
 //! each piece of each request costs more than the answer is worth: a [`tokio::sync::Notify`] takes
-//! its lock, which all threads share, for each time it is asked.
+//! its lock, which all threads share, for each time it is asked. So is the client's socket, which hyper
+//! reads whenever it is polled, through TLS, while an answer is awaited from elsewhere.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,19 +13,16 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// Polls what it holds the first time, and then only after that woke it. Pending for ever once it was
-/// ready, until it is [changed](Self::change).
-pub(super) struct Seldom<F> {
-    inner: Pin<Box<F>>,
-    over: bool,
+/// Says when what was asked in vain is to be asked again: after it woke whom it knows as its task.
+pub(super) struct Ring {
     bell: Arc<Bell>,
-    /// The bell as what is held knows it.
+    /// The bell as what is asked knows it.
     waker: Waker,
     /// Whom the bell wakes.
     task: Option<Waker>,
 }
 
-/// What is held rings it.
+/// What is asked rings it.
 #[derive(Default)]
 struct Bell {
     rung: AtomicBool,
@@ -42,18 +40,68 @@ impl Wake for Bell {
     }
 }
 
-impl<F: Future> Seldom<F> {
-    pub(super) fn new(inner: F) -> Self {
+impl Ring {
+    /// Nothing was asked yet.
+    pub(super) fn new() -> Self {
         let bell = Arc::new(Bell {
             rung: AtomicBool::new(true),
             task: AtomicWaker::new(),
         });
         Self {
-            inner: Box::pin(inner),
-            over: false,
             waker: Waker::from(Arc::clone(&bell)),
             bell,
             task: None,
+        }
+    }
+
+    /// Whether to ask now, with what [`Self::context`] gives. Else the task of `cx` is woken once it is
+    /// worth while.
+    pub(super) fn is_worth_asking(&mut self, cx: &Context<'_>) -> bool {
+        // Registered before the bell is looked at, so that no ring falls between.
+        if !self
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(cx.waker()))
+        {
+            self.bell.task.register(cx.waker());
+            self.task = Some(cx.waker().clone());
+        }
+        // Read first: a swap at each poll would be a write to memory for nothing.
+        if !self.bell.rung.load(Ordering::Acquire) {
+            return false;
+        }
+        self.bell.rung.store(false, Ordering::Release);
+        // Whoever rings takes the registration along. One that rings before this line is not missed:
+        // what is held is asked after it.
+        self.bell.task.register(cx.waker());
+        true
+    }
+
+    /// For who is asked.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context::from_waker(&self.waker)
+    }
+
+    /// It was not in vain, or it is another that is to be asked: the next time it is, in any case.
+    pub(super) fn ask_again(&self) {
+        self.bell.rung.store(true, Ordering::Release);
+    }
+}
+
+/// Polls what it holds the first time, and then only after that woke it. Pending for ever once it was
+/// ready, until it is [changed](Self::change).
+pub(super) struct Seldom<F> {
+    inner: Pin<Box<F>>,
+    over: bool,
+    ring: Ring,
+}
+
+impl<F: Future> Seldom<F> {
+    pub(super) fn new(inner: F) -> Self {
+        Self {
+            inner: Box::pin(inner),
+            over: false,
+            ring: Ring::new(),
         }
     }
 
@@ -61,7 +109,7 @@ impl<F: Future> Seldom<F> {
     pub(super) fn change(&mut self, change: impl FnOnce(Pin<&mut F>)) {
         change(self.inner.as_mut());
         self.over = false;
-        self.bell.rung.store(true, Ordering::Release);
+        self.ring.ask_again();
     }
 }
 
@@ -70,27 +118,10 @@ impl<F: Future> Future for Seldom<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        // Registered before the bell is looked at, so that no ring falls between.
-        if !this
-            .task
-            .as_ref()
-            .is_some_and(|task| task.will_wake(cx.waker()))
-        {
-            this.bell.task.register(cx.waker());
-            this.task = Some(cx.waker().clone());
-        }
-        // Read first: a swap at each poll would be a write to memory for nothing.
-        if this.over || !this.bell.rung.load(Ordering::Acquire) {
+        if this.over || !this.ring.is_worth_asking(cx) {
             return Poll::Pending;
         }
-        this.bell.rung.store(false, Ordering::Release);
-        // Whoever rings takes the registration along. One that rings before this line is not missed:
-        // what is held is asked after it.
-        this.bell.task.register(cx.waker());
-        let polled = this
-            .inner
-            .as_mut()
-            .poll(&mut Context::from_waker(&this.waker));
+        let polled = this.inner.as_mut().poll(&mut this.ring.context());
         this.over = polled.is_ready();
         polled
     }

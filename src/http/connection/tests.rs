@@ -28,6 +28,8 @@ const SETTLED: Duration = LOOK.saturating_mul(3);
 struct Observed {
     inner: DuplexStream,
     asked: Arc<AtomicUsize>,
+    /// How often it was read.
+    reads: Arc<AtomicUsize>,
     broken: Arc<AtomicUsize>,
     /// Whether closing our direction finds no room.
     stuck: Arc<AtomicBool>,
@@ -43,6 +45,7 @@ impl AsyncRead for Observed {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         self.asked.store(buffer.remaining(), Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
@@ -72,6 +75,7 @@ impl AsyncWrite for Observed {
 struct Bench {
     client: DuplexStream,
     asked: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
     broken: Arc<AtomicUsize>,
     stuck: Arc<AtomicBool>,
     drain: Option<oneshot::Sender<()>>,
@@ -107,6 +111,8 @@ impl http_body::Body for Pieces {
 /// At once, but for turns of the scheduler.
 const SOON: Duration = Duration::from_millis(1);
 const PIECES: usize = 8;
+/// Times that a request is polled in vain.
+const TURNS: usize = 50;
 
 fn start() -> Bench {
     start_with(Limits::default())
@@ -114,11 +120,12 @@ fn start() -> Bench {
 
 fn start_with(limits: Limits) -> Bench {
     let (client, inner) = tokio::io::duplex(64 * 1024);
-    let (asked, broken) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let [asked, reads, broken] = <[Arc<AtomicUsize>; 3]>::default();
     let stuck = Arc::new(AtomicBool::new(false));
     let io = Observed {
         inner,
         asked: Arc::clone(&asked),
+        reads: Arc::clone(&reads),
         broken: Arc::clone(&broken),
         stuck: Arc::clone(&stuck),
     };
@@ -150,6 +157,11 @@ fn start_with(limits: Limits) -> Bench {
             assert!(target != "/late-bug", "after it is");
             match target.as_str() {
                 "/slow" => sleep(Duration::from_secs(5)).await,
+                "/busy" => {
+                    for _ in 0..TURNS {
+                        tokio::task::yield_now().await;
+                    }
+                }
                 "/large" => return Response::new(AnswerBody::streamed(Pieces(PIECES))),
                 "/upload" => {
                     // Answered before it is read.
@@ -201,6 +213,7 @@ fn start_with(limits: Limits) -> Bench {
     Bench {
         client,
         asked,
+        reads,
         broken,
         stuck,
         drain: Some(drain),
@@ -286,6 +299,32 @@ fn a_request_that_panics_is_500_and_spoils_no_other() {
             assert!(body.contains("internal"), "{body}");
             assert!(!bench.get("/a").await.is_empty());
         }
+    });
+}
+
+#[test]
+fn a_client_that_says_nothing_is_not_asked_at_each_turn_of_its_request() {
+    on_paused_clock(async {
+        let mut bench = start();
+        bench.get("/a").await;
+        let before = bench.reads.load(Ordering::Relaxed);
+        assert_eq!(bench.get("/busy").await, "2 /busy 0");
+        let reads = bench.reads.load(Ordering::Relaxed) - before;
+        assert!(reads < TURNS / 5, "{reads} reads");
+        // What it says meanwhile is read all the same: the next request, or that it is gone.
+        let slow = "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n";
+        bench.send(slow).await;
+        sleep(SOON).await;
+        bench.send("GET /next HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        for expected in ["3 /slow 0", "4 /next 0"] {
+            assert_eq!(bench.answer().await.1, expected);
+        }
+        bench.send(slow).await;
+        sleep(SOON).await;
+        let began = Instant::now();
+        drop(bench.client);
+        bench.over.await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "it is seen");
     });
 }
 
