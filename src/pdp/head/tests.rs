@@ -1,4 +1,4 @@
-use http::Request;
+use http::{HeaderValue, Request};
 
 use super::*;
 
@@ -309,4 +309,15 @@ fn the_version_is_the_clients() {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         assert_eq!(RequestHead::new(parts, fresh()).unwrap().version(), version);
     }
+}
+
+#[test]
+fn what_is_there_is_told_from_what_is_not() {
+    let mut fields = HeaderMap::new();
+    fields.insert(header::HOST, HeaderValue::from_static("a"));
+    fields.append(header::VIA, HeaderValue::from_static("1.1 b"));
+    fields.append(header::VIA, HeaderValue::from_static("1.1 c"));
+    let wanted = [&header::VIA, &header::TE, &header::HOST];
+    assert_eq!(present(&fields, wanted), [true, false, true]);
+    assert_eq!(present(&HeaderMap::new(), wanted), [false; 3]);
 }
