@@ -34,13 +34,13 @@ def rows(one):
     for row in one["rows"]:
         if not isinstance(row[value], (int, float)):
             continue
-        said = row[checks] if checks is not None else ("token" if row[name] .startswith("Portcullis") else "nothing")
+        said = row[checks] if checks is not None else ("token" if row[name].startswith("Portcullis") else "nothing")
         found.append((row[name], said, row[value]))
     return sorted(found, key=lambda row: row[2])
 
 
 def kind(name, checks):
-    if name .startswith("Portcullis"):
+    if name.startswith("Portcullis"):
         return "ours"
     return "bare" if checks == "nothing" else "checking"
 
