@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -276,7 +276,9 @@ impl Door {
                 let mut fields = headers.get_all(header::AUTHORIZATION).iter();
                 let one = fields.next().filter(|_| fields.next().is_none());
                 one.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-                    .is_some_and(|sent| bool::from(sent.ct_eq(secret.expose().as_bytes())))
+                    .is_some_and(|sent| {
+                        verify_slices_are_equal(sent, secret.expose().as_bytes()).is_ok()
+                    })
             }
         };
         certificate && secret

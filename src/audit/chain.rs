@@ -6,10 +6,10 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use subtle::ConstantTimeEq as _;
 
 /// Bytes of a key, at least: as many as the digest has (RFC 2104 s3).
 pub const KEY_BYTES: usize = 32;
@@ -45,7 +45,7 @@ impl Mac {
     /// Whether both are the same, in a time that does not tell where they differ.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 }
 

@@ -264,11 +264,18 @@ impl Candidate {
 
 /// Exactly three parts (RFC 7515 s7.1; TOK-13).
 pub(super) fn parts(token: &str) -> Option<(&str, &str, &str)> {
-    let mut parts = token.split('.');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(header), Some(payload), Some(signature), None) => Some((header, payload, signature)),
-        _ => None,
+    let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+    let (first, second) = (dots.next()?, dots.next()?);
+    if dots.next().is_some() {
+        return None;
     }
+    let (signed, signature) = token.split_at_checked(second)?;
+    let (header, payload) = signed.split_at_checked(first)?;
+    Some((
+        header,
+        payload.strip_prefix('.')?,
+        signature.strip_prefix('.')?,
+    ))
 }
 
 fn decoded(name: &str, text: &str) -> Result<Vec<u8>, Refusal> {

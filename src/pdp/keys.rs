@@ -180,8 +180,33 @@ impl VerificationKey {
     /// (RFC 7518 s3.4), PS256 a salt as long as the hash (RFC 7518 s3.5; TOK-19).
     #[must_use]
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(message, signature).is_ok()
+        let verified = match self.algorithm {
+            Algorithm::Es256 => match signature_value(signature) {
+                Some(value) => self.key.verify_sig(message, &value),
+                None => return false,
+            },
+            Algorithm::Ps256 | Algorithm::EdDsa | Algorithm::Rs256 => {
+                self.key.verify_sig(message, signature)
+            }
+        };
+        verified.is_ok()
     }
+}
+
+/// `ECDSA-Sig-Value` (RFC 5480 appendix A) of R and S. The library takes the other form too and makes
+/// this one of it, by way of big numbers in a dozen pieces of memory; of each proof is one looked at.
+fn signature_value(signature: &[u8]) -> Option<Vec<u8>> {
+    /// Octets of R, and of S, on P-256 (RFC 7518 s3.4).
+    const NUMBER: usize = 32;
+    let (r, s) = signature.split_at_checked(NUMBER)?;
+    (s.len() == NUMBER).then(|| {
+        yasna::construct_der(|writer| {
+            writer.write_sequence(|numbers| {
+                numbers.next().write_bigint_bytes(r, true);
+                numbers.next().write_bigint_bytes(s, true);
+            });
+        })
+    })
 }
 
 #[cfg(test)]

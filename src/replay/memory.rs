@@ -27,6 +27,10 @@ const SHARDS: usize = 64;
 /// shrinks, and few, so that nobody waits for long.
 const LOOKED_AT: usize = 4;
 
+/// The first half of a key, which is a digest: to find two that share it takes 2^64 proofs, and who has
+/// them has one of his own refused. It is all that is kept of a use, twice.
+type Mark = [u8; 16];
+
 /// Keys that were used, until their proofs can no longer be accepted.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -51,10 +55,10 @@ struct Now {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// Each key with the last second of its proof.
-    keys: HashMap<Key, u64>,
-    /// The same keys by the steady second in which to look at them.
-    due: BTreeMap<u64, Vec<Key>>,
+    /// Each use with the last second of its proof.
+    uses: HashMap<Mark, u64>,
+    /// The same by the steady second in which to look at them.
+    due: BTreeMap<u64, Vec<Mark>>,
     /// Entries with this end and earlier ones have been dropped. Only a clock that was ahead for
     /// long and is set back lets proofs appear whose end lies here; nobody knows any more whether
     /// they were used.
@@ -121,7 +125,8 @@ impl Memory {
 
     /// Whether the key is held.
     pub(super) fn holds(&self, key: &Key) -> bool {
-        lock(self.shard(key)).keys.contains_key(key)
+        let mark = mark(key);
+        lock(self.shard(&mark)).uses.contains_key(&mark)
     }
 
     /// A use with this end could not be noted: until then, this store may not answer alone.
@@ -136,10 +141,11 @@ impl Memory {
 
     /// `None`: no room.
     fn insert(&self, key: Key, until: u64, now: Now) -> Option<Result<Use, Unavailable>> {
-        let mut shard = lock(self.shard(&key));
+        let mark = mark(&key);
+        let mut shard = lock(self.shard(&mark));
         self.release(shard.sweep(now, LOOKED_AT));
         let dropped = shard.dropped;
-        match shard.keys.entry(key) {
+        match shard.uses.entry(mark) {
             Entry::Occupied(_) => return Some(Ok(Use::Repeated)),
             Entry::Vacant(_) if until <= dropped => {
                 return Some(Err(Unavailable {
@@ -155,7 +161,7 @@ impl Memory {
                 place.insert(until);
             }
         }
-        shard.look_later(key, until, now);
+        shard.look_later(mark, until, now);
         Some(Ok(Use::First))
     }
 
@@ -198,8 +204,8 @@ impl Memory {
         clippy::indexing_slicing,
         reason = "the remainder is a place, and there is a first byte"
     )]
-    fn shard(&self, key: &Key) -> &Mutex<Shard> {
-        &self.shards[usize::from(key[0]) % SHARDS]
+    fn shard(&self, mark: &Mark) -> &Mutex<Shard> {
+        &self.shards[usize::from(mark[0]) % SHARDS]
     }
 }
 
@@ -214,19 +220,20 @@ impl Shard {
             if *first.key() > now.steady {
                 break;
             }
-            let key = first.get_mut().pop();
+            let mark = first.get_mut().pop();
             if first.get().is_empty() {
                 first.remove();
             }
-            let Some((key, end)) = key.and_then(|key| Some((key, *self.keys.get(&key)?))) else {
+            let Some((mark, end)) = mark.and_then(|mark| Some((mark, *self.uses.get(&mark)?)))
+            else {
                 continue;
             };
             if end.saturating_add(KEPT_LONGER) >= now.wall {
                 // The wall clock was set back: the proof may still be taken.
-                self.look_later(key, end, now);
+                self.look_later(mark, end, now);
                 continue;
             }
-            self.keys.remove(&key);
+            self.uses.remove(&mark);
             self.dropped = self.dropped.max(end);
             dropped += 1;
         }
@@ -234,11 +241,19 @@ impl Shard {
     }
 
     /// An entry is looked at in the first second in which it may go if no clock steps.
-    fn look_later(&mut self, key: Key, end: u64, now: Now) {
+    fn look_later(&mut self, mark: Mark, end: u64, now: Now) {
         let stays = end.saturating_sub(now.wall).saturating_add(KEPT_LONGER + 1);
         let due = now.steady.saturating_add(stays);
-        self.due.entry(due).or_default().push(key);
+        self.due.entry(due).or_default().push(mark);
     }
+}
+
+fn mark(key: &Key) -> Mark {
+    let mut mark = [0; 16];
+    for (to, from) in mark.iter_mut().zip(key) {
+        *to = *from;
+    }
+    mark
 }
 
 /// An end that has passed is now, and one that no setting can mean is [`LONGEST`] away.
@@ -254,8 +269,8 @@ fn wait(end: u64, now: u64) -> Duration {
     Duration::from_secs(gone.saturating_sub(now).max(1))
 }
 
-/// A thread that panicked with the lock held left maps that are whole each by itself: a key
-/// without its end is never dropped, an end without its key drops nothing.
+/// A thread that panicked with the lock held left maps that are whole each by itself: a use
+/// without its end is never dropped, an end without its use drops nothing.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -274,7 +289,7 @@ mod tests {
         for (at, byte) in key.iter_mut().enumerate() {
             *byte = (of.wrapping_mul(0x9E37_79B9).rotate_left(at as u32) >> 7) as u8;
         }
-        key[28..].copy_from_slice(&of.to_be_bytes());
+        key[12..16].copy_from_slice(&of.to_be_bytes());
         key
     }
 
@@ -367,7 +382,7 @@ mod tests {
         let held: usize = memory
             .shards
             .iter()
-            .map(|shard| lock(shard).keys.len())
+            .map(|shard| lock(shard).uses.len())
             .sum();
         assert_eq!(held, 1000);
     }

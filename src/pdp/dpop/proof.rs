@@ -7,9 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use subtle::ConstantTimeEq as _;
 
 pub(super) use claims::Claims;
 pub use claims::JTI_BYTES;
@@ -98,7 +98,7 @@ impl fmt::Debug for Expected<'_> {
 /// `proof_repeated`.
 pub fn single<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a [u8]>, Refusal> {
     let first = values.next();
-    if values.next().is_some() || first.is_some_and(|value| value.contains(&b',')) {
+    if values.next().is_some() || first.is_some_and(|value| memchr::memchr(b',', value).is_some()) {
         return Err(Refusal::new(Reason::ProofRepeated));
     }
     Ok(first)
@@ -210,8 +210,8 @@ impl Proof {
             .map_err(|why| Refusal::because(Reason::ProofTargetMismatch, why))?;
         let mut ath = [0; ATH_BYTES];
         let written = URL_SAFE_NO_PAD.encode_slice(expected.access_token.0, &mut ath);
-        let same = ath.as_slice().ct_eq(self.claims.ath.as_bytes());
-        if written != Ok(ATH_BYTES) || !bool::from(same) {
+        let same = verify_slices_are_equal(&ath, self.claims.ath.as_bytes());
+        if written != Ok(ATH_BYTES) || same.is_err() {
             return Err(Refusal::new(Reason::ProofTokenMismatch));
         }
         self.claims.timely(expected.rules, now)?;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
-use subtle::ConstantTimeEq as _;
 
 use super::sha256;
 
@@ -56,7 +56,7 @@ impl KeyThumbprint {
     /// Whether both are the same, in a time that does not tell where they differ.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
     /// Unpadded base64url, as it stands in `cnf`.

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    ECDSA_P256_SHA256_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     RSA_PSS_2048_8192_SHA256, RsaParameters,
 };
 use base64::Engine as _;
@@ -113,7 +113,7 @@ fn elliptic(key: &EllipticCurveKeyParameters) -> Result<ParsedPublicKey, String>
     let mut point = vec![0x04];
     point.extend(x);
     point.extend(y);
-    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
         .map_err(|_rejected| "x and y are no point of P-256".to_owned())
 }
 

@@ -1,6 +1,8 @@
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeySize, PublicKeyComponents};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    RsaKeyPair, UnparsedPublicKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -348,7 +350,53 @@ fn a_zero_before_the_modulus_is_the_same_key() {
     assert!(plain.unwrap().0.same_keys(&padded.unwrap().0));
 }
 
+// TOK-19
+#[test]
+fn a_signature_of_es256_is_r_and_s_and_nothing_else() {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let point = pair.public_key().as_ref();
+    let jwk = ec(json!({"x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..])}));
+    let key = VerificationKey::embedded(jwk, Es256).unwrap();
+    let rng = SystemRandom::new();
+    // Each second number has its top bit set, each 256th begins with an octet of nought.
+    for message in 0..600_u32 {
+        let message = message.to_be_bytes();
+        let good = pair.sign(&rng, &message).unwrap();
+        let good = good.as_ref();
+        assert!(key.verifies(&message, good));
+        assert!(!key.verifies(b"another", good));
+        let (r, s) = good.split_at(32);
+        for bad in [
+            [s, r].concat(),
+            [&[0; 32], s].concat(),
+            [r, &[0; 32]].concat(),
+            [r, &[0xff; 32]].concat(),
+            [r, s, &[0]].concat(),
+            [&[0], r, s].concat(),
+            good[..63].to_vec(),
+            signature_value(good).unwrap(),
+            Vec::new(),
+        ] {
+            assert!(!key.verifies(&message, &bad), "{bad:?}");
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn a_signature_is_judged_as_the_library_judges_it(flip in 0..64_usize, by in 0..=255_u8, r in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 32)) {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let point = pair.public_key().as_ref();
+        let jwk = ec(json!({"x": BASE64.encode(&point[1..33]), "y": BASE64.encode(&point[33..])}));
+        let key = VerificationKey::embedded(jwk, Es256).unwrap();
+        let theirs = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+        let mut signature = pair.sign(&SystemRandom::new(), b"it").unwrap().as_ref().to_vec();
+        signature[flip] ^= by;
+        prop_assert_eq!(key.verifies(b"it", &signature), theirs.verify(b"it", &signature).is_ok());
+        signature[..32].copy_from_slice(&r);
+        prop_assert_eq!(key.verifies(b"it", &signature), theirs.verify(b"it", &signature).is_ok());
+    }
+
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
         drop(KeySet::parse(&bytes, KeyGeneration(1), &MAIN));
