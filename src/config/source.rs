@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -51,8 +51,7 @@ pub(super) fn read(path: &Path, given: Option<Given>, out: &mut Findings) -> Opt
             return None;
         }
     };
-    let (at, file) = Kind::<raw::File>::new().parse(&main, out)?;
-    let kind = Kind::new();
+    let (at, file) = MAIN.parse(&main, out)?;
     let mut source = Source {
         routes: (0..file.route.len())
             .map(|index| at.key("route").item(index))
@@ -60,24 +59,28 @@ pub(super) fn read(path: &Path, given: Option<Given>, out: &mut Findings) -> Opt
         files,
         at,
         file,
-        policies: built_in(&kind, out),
+        policies: built_in(out),
     };
     let included = source.include(out);
-    let policies = source.policies(&kind, out);
+    let policies = source.policies(out);
     (included && policies).then_some(source)
 }
 
-/// A kind of file, with the schema that all of it are held against: making that takes longer than
-/// reading a policy.
+/// A kind of file, with the schema that all of it are held against: that is made once, since making it takes
+/// longer than reading such a file.
 struct Kind<T> {
-    schema: schemars::Schema,
-    of: PhantomData<T>,
+    schema: LazyLock<schemars::Schema>,
+    of: PhantomData<fn() -> T>,
 }
 
+static MAIN: Kind<raw::File> = Kind::new();
+static ROUTES: Kind<raw::RouteFile> = Kind::new();
+static POLICY: Kind<raw::Policy> = Kind::new();
+
 impl<T: DeserializeOwned + JsonSchema> Kind<T> {
-    fn new() -> Self {
+    const fn new() -> Self {
         Self {
-            schema: schemars::schema_for!(T),
+            schema: LazyLock::new(|| schemars::schema_for!(T)),
             of: PhantomData,
         }
     }
@@ -127,11 +130,11 @@ impl<T: DeserializeOwned + JsonSchema> Kind<T> {
     }
 }
 
-fn built_in(kind: &Kind<raw::Policy>, out: &mut Findings) -> BTreeMap<String, PolicySource> {
+fn built_in(out: &mut Findings) -> BTreeMap<String, PolicySource> {
     let mut policies = BTreeMap::new();
     for (name, text) in BUILT_IN {
         let shown = format!("(built-in) {name}.toml");
-        if let Some((at, policy)) = kind.parse_text(shown, (*text).to_owned(), out) {
+        if let Some((at, policy)) = POLICY.parse_text(shown, (*text).to_owned(), out) {
             let source = PolicySource {
                 at,
                 policy: Arc::new(policy),
@@ -151,7 +154,6 @@ impl Source {
             return true;
         };
         super::values::list(&at, &patterns, out);
-        let kind = Kind::<raw::RouteFile>::new();
         let mut whole = true;
         for (index, pattern) in patterns.iter().enumerate() {
             let here = at.item(index);
@@ -173,7 +175,7 @@ impl Source {
                         continue;
                     }
                 };
-                match kind.parse(&content, out) {
+                match ROUTES.parse(&content, out) {
                     Some((at, file)) => {
                         let at = at.key("route");
                         self.routes
@@ -235,7 +237,7 @@ impl Source {
     }
 
     /// Reads the policies folder. False where a file could not be understood.
-    fn policies(&mut self, kind: &Kind<raw::Policy>, out: &mut Findings) -> bool {
+    fn policies(&mut self, out: &mut Findings) -> bool {
         let at = self.at.key("policies");
         let Some(name) = self.file.policies.clone() else {
             return true;
@@ -280,7 +282,7 @@ impl Source {
                     continue;
                 }
             };
-            let Some((here, policy)) = kind.parse(&content, out) else {
+            let Some((here, policy)) = POLICY.parse(&content, out) else {
                 whole = false;
                 continue;
             };
