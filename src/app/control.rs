@@ -15,7 +15,7 @@ use super::gate::StartError;
 use super::status::{Facts, Status};
 use super::worker::{Command, Worker};
 use crate::config::{self, Checked, Digest, Interner, Problem, Report, ReportKind};
-use crate::listener::{self, Drain, Live, Serving};
+use crate::listener::{self, Balance, Drain, Live, Serving};
 use crate::pdp::dpop::NonceKeys;
 use crate::pdp::recorded::claims_looked_at;
 use crate::pipeline::{Generation, Shared};
@@ -53,6 +53,7 @@ pub(super) struct Control {
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     workers: Vec<Worker>,
+    balance: Balance,
     status: Arc<Status>,
     runtime: Handle,
     drain: Drain,
@@ -93,6 +94,7 @@ impl Control {
             config,
             metrics,
             shared,
+            balance: Balance::new(workers.len()),
             workers,
             status,
             runtime: runtime.clone(),
@@ -303,10 +305,12 @@ impl Control {
                 Arc::new(Handshakes(Arc::clone(&self.metrics))),
             );
             let drain = self.drain.child();
-            for (worker, socket) in self.workers.iter().zip(sockets) {
+            let sockets = sockets.into_iter().zip(self.balance.places());
+            for (worker, (socket, place)) in self.workers.iter().zip(sockets) {
                 let (shared, drain) = (Arc::clone(&shared), drain.clone());
                 worker.tell(Command::Listen {
                     socket,
+                    place,
                     shared,
                     drain,
                 });

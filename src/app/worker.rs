@@ -20,6 +20,8 @@ pub(super) enum Command {
     /// Accept on this socket, which is this worker's own.
     Listen {
         socket: std::net::TcpListener,
+        /// Among the workers that accept at this address.
+        place: listener::Place<listener::Accepted>,
         shared: Arc<listener::Shared>,
         /// Ends this address alone, when no listener of the new configuration has it.
         drain: Drain,
@@ -106,6 +108,7 @@ async fn obey(
             Command::Upstreams(upstreams) => plane.pool.replace(&upstreams),
             Command::Listen {
                 socket,
+                place,
                 shared,
                 drain,
             } => {
@@ -113,6 +116,7 @@ async fn obey(
                 let ends = drain.clone();
                 tokio::task::spawn_local(listener::accept_loop(
                     socket,
+                    place,
                     shared,
                     drain,
                     move |secured, live, permit| {

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout_at};
 
 use super::ProxyProtocol;
+use super::balance::{Place, Seat};
 use super::drain::Drain;
 use super::log::FailureLog;
 use super::permits::{Live, Nameless, Permit, Serving, Shared};
@@ -73,14 +74,32 @@ fn listen(socket: Socket) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// One worker's accept loop on one address: accept, count, handshake in bounded time, then
-/// `serve` as a task of the `LocalSet` that this runs on. `serve` keeps the [`Permit`] for as
-/// long as the connection is open.
+/// A connection on its way from the worker that accepted it to the one that has the fewest.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: std::net::TcpStream,
+    remote: SocketAddr,
+    counted: Counted,
+}
+
+/// The places that a connection takes before anything is known of it.
+#[derive(Debug)]
+struct Counted {
+    serving: Arc<Serving>,
+    nameless: Nameless,
+    seat: Seat,
+    at: Instant,
+}
+
+/// One worker's accept loop on one address: accept, count, give away what another worker should
+/// have, handshake in bounded time, then `serve` as a task of the `LocalSet` that this runs on.
+/// `serve` keeps the [`Permit`] for as long as the connection is open.
 ///
-/// Ends when `drain` fires, after the connections that the kernel had already taken. No error of
-/// accept ends it.
+/// Ends when `drain` fires, after the connections that the kernel had already taken and those that
+/// other workers had given. No error of accept ends it.
 pub async fn accept_loop<S, F>(
     socket: std::net::TcpListener,
+    mut place: Place<Accepted>,
     shared: Arc<Shared>,
     drain: Drain,
     serve: S,
@@ -107,9 +126,10 @@ pub async fn accept_loop<S, F>(
         tokio::select! {
             biased;
             () = worker.drain.wait() => break,
+            given = place.given() => worker.receive(given),
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    worker.take(stream, remote);
+                    worker.accepted(stream, remote, &place);
                     accepted_at_once += 1;
                     if accepted_at_once == AT_ONCE {
                         accepted_at_once = 0;
@@ -125,9 +145,12 @@ pub async fn accept_loop<S, F>(
         // Clients whose connection the kernel has taken believe that they are connected: they
         // get an answer, and a reset only those that come later.
         match futures_util::FutureExt::now_or_never(listener.accept()) {
-            Some(Ok((stream, remote))) => worker.take(stream, remote),
+            Some(Ok((stream, remote))) => worker.keep(stream, remote, place.seat_here()),
             Some(Err(_)) | None => break,
         }
+    }
+    while let Some(given) = place.last() {
+        worker.receive(given);
     }
 }
 
@@ -159,26 +182,92 @@ where
     S: Fn(Secured, Arc<Live>, Permit) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
-    /// Begins a task for an accepted connection.
-    fn take(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr) {
+    /// Takes an accepted connection, or gives it to the worker that should have it.
+    fn accepted(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr, place: &Place<Accepted>) {
+        let seat = place.seat();
+        if place.is_here(&seat) {
+            self.keep(stream, remote, seat);
+            return;
+        }
+        let Some(counted) = self.count(remote, seat) else {
+            return;
+        };
+        // Out of this thread's poller, which alone would hear of it.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.refused(remote, &broken(&error));
+                return;
+            }
+        };
+        let to = counted.seat.number();
+        let accepted = Accepted {
+            stream,
+            remote,
+            counted,
+        };
+        if let Err(mut back) = place.give(to, accepted) {
+            // That worker drains already, or is no more.
+            back.counted.seat = place.seat_here();
+            self.receive(back);
+        }
+    }
+
+    /// Takes what another worker accepted.
+    fn receive(self: &Rc<Self>, accepted: Accepted) {
+        let Accepted {
+            stream,
+            remote,
+            counted,
+        } = accepted;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.begin(stream, remote, counted),
+            Err(error) => self.refused(remote, &broken(&error)),
+        }
+    }
+
+    /// Takes an accepted connection.
+    fn keep(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr, seat: Seat) {
+        if let Some(counted) = self.count(remote, seat) {
+            self.begin(stream, remote, counted);
+        }
+    }
+
+    /// Its places; `None`, and the connection closed, where there is none.
+    fn count(&self, remote: SocketAddr, seat: Seat) -> Option<Counted> {
         let serving = self.shared.serving();
         let Some(nameless) = Nameless::take(&self.shared, &serving, &self.drain) else {
             let detail = "too many connections have not named their listener".to_owned();
             self.refused(remote, &limit(None, detail));
-            return;
+            return None;
         };
+        Some(Counted {
+            serving,
+            nameless,
+            seat,
+            at: Instant::now(),
+        })
+    }
+
+    /// Begins a task for a connection.
+    fn begin(self: &Rc<Self>, stream: TcpStream, remote: SocketAddr, counted: Counted) {
+        let Counted {
+            serving,
+            nameless,
+            seat,
+            at,
+        } = counted;
         let worker = Rc::clone(self);
-        let started = Instant::now();
         tokio::task::spawn_local(async move {
             let remote = Cell::new(remote);
             // Boxed, so that its room is free again while the connection is served.
-            let secure = Box::pin(worker.secure(stream, &remote, &serving, nameless));
+            let secure = Box::pin(worker.secure(stream, &remote, &serving, (nameless, seat)));
             match worker.turns.pace(secure).await {
                 Ok((secured, live, permit)) => {
                     let listener = Some(&live.settings.name);
                     worker
                         .shared
-                        .over(listener, Ok((secured.resumed, started.elapsed())));
+                        .over(listener, Ok((secured.resumed, at.elapsed())));
                     drop(serving);
                     (worker.serve)(secured, live, permit).await;
                 }
@@ -193,19 +282,12 @@ where
         mut stream: TcpStream,
         remote: &Cell<SocketAddr>,
         serving: &Serving,
-        nameless: Nameless,
+        (nameless, seat): (Nameless, Seat),
     ) -> Result<(Secured, Arc<Live>, Permit), Failed> {
         loopback::accepted(&stream, remote.get());
         let local = match stream.set_nodelay(true).and_then(|()| stream.local_addr()) {
             Ok(local) => local,
-            Err(error) => {
-                let (reason, detail) = (CloseReason::HandshakeFailed, error.to_string());
-                return Err(Failed {
-                    reason,
-                    listener: None,
-                    detail,
-                });
-            }
+            Err(error) => return Err(broken(&error)),
         };
         let mut ends = Ends::direct(remote.get(), local);
         if let Some(settings) = &serving.proxy_protocol {
@@ -217,7 +299,7 @@ where
         }
         let greeted = greet(stream, ends, &serving.directory).await?;
         let listener = Arc::clone(greeted.listener());
-        let (live, permit) = nameless.named(serving, &listener).ok_or_else(|| {
+        let (live, permit) = nameless.named(serving, &listener, seat).ok_or_else(|| {
             limit(
                 Some(listener),
                 "all connections of the listener are taken".to_owned(),
@@ -263,6 +345,15 @@ async fn announced(
             let detail = "no whole PROXY protocol header came".to_owned();
             Err(failed(CloseReason::HandshakeTimeout, detail))
         }
+    }
+}
+
+/// A connection that was lost before anything came of it.
+fn broken(error: &io::Error) -> Failed {
+    Failed {
+        reason: CloseReason::HandshakeFailed,
+        listener: None,
+        detail: error.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod accept;
+mod balance;
 mod drain;
 mod log;
 mod permits;
@@ -13,7 +14,8 @@ pub mod proxy_protocol;
 mod tests;
 mod turns;
 
-pub use accept::{accept_loop, bind};
+pub use accept::{Accepted, accept_loop, bind};
+pub use balance::{Balance, Place};
 pub use drain::{Drain, Open};
 pub use permits::{Handshakes, Live, Permit, Serving, Shared};
 pub use proxy_protocol::Settings as ProxyProtocol;

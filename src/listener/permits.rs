@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::balance::Seat;
 use super::drain::{Drain, Open};
 use super::{ProxyProtocol, Settings};
 use crate::pdp::UnixTime;
@@ -194,7 +195,12 @@ impl Nameless {
     }
 
     /// The place at the listener that the client named; `None` where all are taken.
-    pub(super) fn named(self, serving: &Serving, listener: &str) -> Option<(Arc<Live>, Permit)> {
+    pub(super) fn named(
+        self,
+        serving: &Serving,
+        listener: &str,
+        seat: Seat,
+    ) -> Option<(Arc<Live>, Permit)> {
         let live = serving.live.get(listener)?;
         if !take(&live.open, live.settings.connections) {
             return None;
@@ -202,6 +208,7 @@ impl Nameless {
         let permit = Permit {
             open: Arc::clone(&live.open),
             _drain: self.open.drain().open(),
+            _seat: seat,
         };
         Some((Arc::clone(live), permit))
     }
@@ -218,6 +225,8 @@ impl Drop for Nameless {
 pub struct Permit {
     open: Arc<AtomicUsize>,
     _drain: Open,
+    /// Among the connections of its worker.
+    _seat: Seat,
 }
 
 impl Drop for Permit {

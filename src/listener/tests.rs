@@ -46,6 +46,10 @@ struct Bench {
     client: Arc<ClientConfig>,
     /// What the served connections hold.
     permits: Rc<RefCell<Vec<Permit>>>,
+    /// How many connections each worker served.
+    served: Rc<RefCell<Vec<usize>>>,
+    /// Those of workers that do not run.
+    idle: Vec<Place<Accepted>>,
     done: tokio::task::JoinHandle<()>,
 }
 
@@ -79,6 +83,16 @@ fn limits() -> crate::http::Limits {
 
 /// One worker that answers each connection with two octets and keeps it open.
 fn start(connections: usize, handshake_timeout: Duration) -> Bench {
+    start_some(connections, handshake_timeout, 1, 1)
+}
+
+/// So many workers, of which so many run.
+fn start_some(
+    connections: usize,
+    handshake_timeout: Duration,
+    workers: usize,
+    running: usize,
+) -> Bench {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec![HOST.to_owned()])
         .unwrap()
@@ -88,7 +102,7 @@ fn start(connections: usize, handshake_timeout: Duration) -> Bench {
     let identity = Arc::new(Identity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
     let settings = settings(connections, handshake_timeout, identity);
     let tls = ServerTls::build(&settings.tls, None).unwrap();
-    let (address, mut sockets) = bind(settings.address, 1).unwrap();
+    let (address, sockets) = bind(settings.address, running).unwrap();
     let seen = Arc::new(Seen::default());
     let shared = Shared::new(
         address,
@@ -99,11 +113,13 @@ fn start(connections: usize, handshake_timeout: Duration) -> Bench {
     );
     let drain = Drain::new();
     let permits = Rc::new(RefCell::new(Vec::new()));
-    let serve = {
-        let permits = Rc::clone(&permits);
+    let served = Rc::new(RefCell::new(vec![0; workers]));
+    let serve = |number: usize| {
+        let (permits, served) = (Rc::clone(&permits), Rc::clone(&served));
         move |mut secured: tls::Secured, live: Arc<Live>, permit| {
             assert_eq!(&*live.settings.name, "bank");
             permits.borrow_mut().push(permit);
+            served.borrow_mut()[number] += 1;
             #[cfg(target_os = "linux")]
             {
                 let socket = socket2::SockRef::from(secured.stream.get_ref().0);
@@ -116,12 +132,18 @@ fn start(connections: usize, handshake_timeout: Duration) -> Bench {
             }
         }
     };
-    let done = tokio::task::spawn_local(accept_loop(
-        sockets.remove(0),
-        Arc::clone(&shared),
-        drain.clone(),
-        serve,
-    ));
+    let mut places = Balance::new(workers).places();
+    let idle = places.split_off(running);
+    let loops: Vec<_> = std::iter::zip(sockets, places)
+        .enumerate()
+        .map(|(number, (socket, place))| {
+            let (shared, drain) = (Arc::clone(&shared), drain.clone());
+            accept_loop(socket, place, shared, drain, serve(number))
+        })
+        .collect();
+    let done = tokio::task::spawn_local(async move {
+        futures_util::future::join_all(loops).await;
+    });
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
     let client = ClientConfig::builder_with_provider(tls::provider(Profile::Fapi2))
@@ -136,6 +158,8 @@ fn start(connections: usize, handshake_timeout: Duration) -> Bench {
         drain,
         client: Arc::new(client),
         permits,
+        served,
+        idle,
         done,
     }
 }
@@ -251,6 +275,71 @@ async fn what_the_kernel_had_taken_before_draining_is_served() {
             .await
             .unwrap();
         stream.read_exact(&mut [0; 2]).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connections_are_shared_out_evenly() {
+    local(async {
+        let bench = start_some(100, Duration::from_secs(10), 2, 2);
+        let mut open = Vec::new();
+        for _ in 0..12 {
+            open.push(bench.visit().await.unwrap());
+            let served = bench.served.borrow();
+            // Whichever socket the kernel chose.
+            assert!(served[0].abs_diff(served[1]) <= 1, "{served:?}");
+        }
+        assert_eq!(bench.shared.live("bank").unwrap().open(), 12);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_no_more_is_given_nothing() {
+    local(async {
+        let mut bench = start_some(100, Duration::from_secs(10), 2, 1);
+        bench.idle.clear();
+        for _ in 0..6 {
+            drop(bench.visit().await.unwrap());
+        }
+        assert_eq!(*bench.served.borrow(), [6, 0]);
+        assert_eq!(bench.seen().len(), 6, "each handshake is told of once");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_given_before_draining_is_served() {
+    local(async {
+        let mut bench = start_some(100, Duration::from_secs(10), 2, 1);
+        let _first = bench.visit().await.unwrap();
+        let second = TcpStream::connect(bench.address).await.unwrap();
+        // The worker that runs gives it away; the other begins when all is over.
+        while bench.idle[0].is_empty() {
+            tokio::task::yield_now().await;
+        }
+        bench.drain.begin();
+        let (_, mut sockets) = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
+        let serve = |mut secured: tls::Secured, _, permit| async move {
+            secured.stream.write_all(b"ok").await.unwrap();
+            secured.stream.flush().await.unwrap();
+            drop(permit);
+        };
+        tokio::task::spawn_local(accept_loop(
+            sockets.remove(0),
+            bench.idle.remove(0),
+            Arc::clone(&bench.shared),
+            bench.drain.clone(),
+            serve,
+        ));
+        let name = ServerName::try_from(HOST).unwrap();
+        let mut stream = TlsConnector::from(Arc::clone(&bench.client))
+            .connect(name, second)
+            .await
+            .unwrap();
+        stream.read_exact(&mut [0; 2]).await.unwrap();
+        assert_eq!(*bench.served.borrow(), [1, 0]);
     })
     .await;
 }
