@@ -166,7 +166,13 @@ fn start_some(
 
 impl Bench {
     async fn visit(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(self.address).await?;
+        self.greet(TcpStream::connect(self.address).await?).await
+    }
+
+    async fn greet(
+        &self,
+        stream: TcpStream,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let name = ServerName::try_from(HOST).unwrap();
         let mut stream = TlsConnector::from(Arc::clone(&self.client))
             .connect(name, stream)
@@ -269,12 +275,7 @@ async fn what_the_kernel_had_taken_before_draining_is_served() {
         let stream = TcpStream::connect(bench.address).await.unwrap();
         // The loop has not run since: this connection waits in the kernel's queue.
         bench.drain.begin();
-        let name = ServerName::try_from(HOST).unwrap();
-        let mut stream = TlsConnector::from(Arc::clone(&bench.client))
-            .connect(name, stream)
-            .await
-            .unwrap();
-        stream.read_exact(&mut [0; 2]).await.unwrap();
+        bench.greet(stream).await.unwrap();
     })
     .await;
 }
@@ -333,12 +334,7 @@ async fn what_was_given_before_draining_is_served() {
             bench.drain.clone(),
             serve,
         ));
-        let name = ServerName::try_from(HOST).unwrap();
-        let mut stream = TlsConnector::from(Arc::clone(&bench.client))
-            .connect(name, second)
-            .await
-            .unwrap();
-        stream.read_exact(&mut [0; 2]).await.unwrap();
+        bench.greet(second).await.unwrap();
         assert_eq!(*bench.served.borrow(), [1, 0]);
     })
     .await;

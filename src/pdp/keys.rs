@@ -194,7 +194,7 @@ impl VerificationKey {
 }
 
 /// `ECDSA-Sig-Value` (RFC 5480 appendix A) of R and S. The library takes the other form too and makes
-/// this one of it, by way of big numbers in a dozen pieces of memory; of each proof is one looked at.
+/// this one of it, by way of big numbers in a dozen pieces of memory, which each proof would pay for.
 fn signature_value(signature: &[u8]) -> Option<Vec<u8>> {
     /// Octets of R, and of S, on P-256 (RFC 7518 s3.4).
     const NUMBER: usize = 32;
