@@ -8,12 +8,14 @@ mod together;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use futures_util::poll;
 use http::{Method, Request, Response, StatusCode, Version};
 
 use self::audited::{Witness, audited};
@@ -471,14 +473,17 @@ async fn judge(
         match step {
             Step::Done(permit) => return Ok(permit),
             Step::Ask(mut pending) => {
-                // What is remembered is at hand: most requests ask for nothing else, and time nothing.
-                let asked = (!at_hand(pending.ask())).then(Instant::now);
-                let answer = if let Ask::Body { limit } = *pending.ask() {
-                    read_body(connection, &mut pending, limit, record.started).await
-                } else {
-                    let pip = &connection.shared.pip;
-                    pip.answer(pending.ask(), &connection.peer, witness.judged)
-                        .await
+                let (answer, asked) = {
+                    let started = record.started;
+                    let mut asking = pin!(ask(connection, &mut pending, witness.judged, started));
+                    // Most answers are at hand, and take no time that is worth a look at the clock.
+                    match poll!(asking.as_mut()) {
+                        Poll::Ready(answer) => (answer, None),
+                        Poll::Pending => {
+                            let asked = Instant::now();
+                            (asking.await, Some(asked))
+                        }
+                    }
                 };
                 record.stages.inform += asked.map_or(Duration::ZERO, |asked| asked.elapsed());
                 // Signatures are verified one after the other: a verification pushes what every other step
@@ -489,12 +494,11 @@ async fn judge(
                     one.others_first().await;
                     witness.waited += from.elapsed();
                 }
-                // Time is read after the answer has come: a slow one cannot stretch a token's life. What
-                // is remembered is at hand, and costs none.
-                let now = if at_hand(pending.ask()) && !waits {
-                    witness.judged
-                } else {
+                // Time is read after an answer that had to come: a slow one cannot stretch a token's life.
+                let now = if asked.is_some() || waits {
                     witness.now()
+                } else {
+                    witness.judged
                 };
                 step = match answer {
                     Ok(answer) => pending.resume(answer, now, trail)?,
@@ -505,9 +509,18 @@ async fn judge(
     }
 }
 
-/// Whether nobody has to be asked: it is remembered, or is to be.
-const fn at_hand(ask: &Ask) -> bool {
-    matches!(ask, Ask::Recall(_) | Ask::Remember(..))
+/// The answer to the question of a decision, as of `now`.
+async fn ask(
+    connection: &Connection,
+    pending: &mut Pending<RequestBody>,
+    now: UnixTime,
+    started: Instant,
+) -> Result<Answer, Unavailable> {
+    if let Ask::Body { limit } = *pending.ask() {
+        return read_body(connection, pending, limit, started).await;
+    }
+    let pip = &connection.shared.pip;
+    pip.answer(pending.ask(), &connection.peer, now).await
 }
 
 /// Whether the next step is likely to verify a signature: of a token, with these keys, or of a proof by

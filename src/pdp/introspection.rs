@@ -238,9 +238,7 @@ impl<'a> SignedAnswer<'a> {
     /// [`Unfit`] unless it is a JWS of an algorithm of the issuer with `typ`
     /// `token-introspection+jwt` (RFC 9701 s5, s8.1).
     pub fn parse(answer: &'a [u8], issuer: &Issuer) -> Result<Self, Unfit> {
-        let text = std::str::from_utf8(answer)
-            .map_err(|_not_text| Unfit::new("the answer is no JWT"))?
-            .trim_ascii();
+        let text = answer.trim_ascii();
         let unfit = |refusal: Refusal| {
             let why = refusal.detail().unwrap_or(refusal.reason().spec().code);
             Unfit::new(format!("the answer is no fit JWT: {why}"))
@@ -248,7 +246,7 @@ impl<'a> SignedAnswer<'a> {
         let (header, payload, signature) =
             jwt::parts(text).ok_or_else(|| Unfit::new("the answer is no JWT"))?;
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
-        let decoded = |part: &str| {
+        let decoded = |part: &[u8]| {
             let broken = |_rejected| Unfit::new("the answer is no JWT: a part is not base64url");
             URL_SAFE_NO_PAD.decode(part).map_err(broken)
         };
@@ -267,7 +265,7 @@ impl<'a> SignedAnswer<'a> {
         }
         Ok(Self {
             header,
-            message: text.as_bytes().get(..signed).unwrap_or_default(),
+            message: text.get(..signed).unwrap_or_default(),
             payload: decoded(payload)?,
             signature: decoded(signature)?,
         })

@@ -114,10 +114,10 @@ impl Header {
 /// is a JSON object with `alg`. Such a token is judged as a JWT and as nothing else, however bad it
 /// may be.
 pub(super) fn is_jwt(token: &str) -> bool {
-    let Some((header, _, _)) = parts(token) else {
+    let Some((header, _, _)) = parts(token.as_bytes()) else {
         return false;
     };
-    let Ok(header) = URL_SAFE_NO_PAD.decode(header) else {
+    let Some(header) = base64url(header) else {
         return false;
     };
     matches!(serde_json::from_slice(&header), Ok(Value::Object(members)) if members.contains_key("alg"))
@@ -168,7 +168,7 @@ impl Candidate {
         issuers: impl Iterator<Item = &'i Arc<Issuer>>,
         named: &mut Option<Arc<Issuer>>,
     ) -> Result<Self, Refusal> {
-        let (header, payload, signature) = parts(token.expose())
+        let (header, payload, signature) = parts(token.expose().as_bytes())
             .ok_or_else(|| malformed("the token has not exactly three parts"))?;
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let header = Header::parse(&decoded("header", header)?)?;
@@ -263,8 +263,8 @@ impl Candidate {
 }
 
 /// Exactly three parts (RFC 7515 s7.1; TOK-13).
-pub(super) fn parts(token: &str) -> Option<(&str, &str, &str)> {
-    let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+pub(super) fn parts(token: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let mut dots = memchr::memchr_iter(b'.', token);
     let (first, second) = (dots.next()?, dots.next()?);
     if dots.next().is_some() {
         return None;
@@ -273,18 +273,18 @@ pub(super) fn parts(token: &str) -> Option<(&str, &str, &str)> {
     let (header, payload) = signed.split_at_checked(first)?;
     Some((
         header,
-        payload.strip_prefix('.')?,
-        signature.strip_prefix('.')?,
+        payload.strip_prefix(b".")?,
+        signature.strip_prefix(b".")?,
     ))
 }
 
-fn decoded(name: &str, text: &str) -> Result<Vec<u8>, Refusal> {
+fn decoded(name: &str, text: impl AsRef<[u8]>) -> Result<Vec<u8>, Refusal> {
     base64url(text).ok_or_else(|| malformed(format!("the {name} is not base64url")))
 }
 
 /// Base64url as RFC 7515 s2 has it: no padding, no blank, and the bits left over are zero, so
 /// that one token has one text (TOK-15).
-pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
+pub(super) fn base64url(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 

@@ -311,9 +311,12 @@ impl Pip {
                 life,
                 rule,
             } => {
-                let times = (*until, now);
-                // Boxed: else every request's future would carry the whole talk with the store.
-                let first = Box::pin(self.first_use(*key.as_bytes(), times, *life, *rule)).await?;
+                let used = (*key.as_bytes(), (*until, now), *life);
+                let first = match self.first_use_here(used) {
+                    Some(first) => first?,
+                    // Boxed: else every request's future would carry the whole talk with the store.
+                    None => Box::pin(self.first_use(used, *rule)).await?,
+                };
                 Ok(Answer::FirstUse(first))
             }
             Ask::Introspect {
@@ -379,25 +382,29 @@ impl Pip {
         self.replay.load_full()
     }
 
+    /// Where the answer is with this process; `None` where the shared store has to be asked.
+    fn first_use_here(
+        &self,
+        (key, times, life): (replay::Key, (UnixTime, UnixTime), Duration),
+    ) -> Option<Result<bool, Unavailable>> {
+        let replay = self.replay.load();
+        let Some(replay) = replay.as_ref() else {
+            let detail = "nothing is configured yet".into();
+            return Some(Err(replay_unavailable(detail, None)));
+        };
+        replay.first_use_here(key, times, life).map(first)
+    }
+
     async fn first_use(
         &self,
-        key: replay::Key,
-        times: (UnixTime, UnixTime),
-        life: Duration,
+        (key, times, life): (replay::Key, (UnixTime, UnixTime), Duration),
         rule: ReplayRule,
     ) -> Result<bool, Unavailable> {
-        let unknown = |detail: Box<str>, retry_after| Unavailable {
-            reason: Reason::ReplayUnavailable,
-            detail,
-            retry_after,
-        };
         let Some(replay) = self.replay.load_full() else {
-            return Err(unknown("nothing is configured yet".into(), None));
+            let detail = "nothing is configured yet".into();
+            return Err(replay_unavailable(detail, None));
         };
-        match replay.first_use_of(key, times, life, rule).await {
-            Ok(found) => Ok(found == replay::Use::First),
-            Err(why) => Err(unknown(why.detail, why.retry_after)),
-        }
+        first(replay.first_use_of(key, times, life, rule).await)
     }
 
     /// How each issuer stands, by name.
@@ -426,6 +433,22 @@ impl Pip {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+}
+
+/// The answer of the store of used proofs, in the words of the core.
+fn first(answer: Result<replay::Use, replay::Unavailable>) -> Result<bool, Unavailable> {
+    match answer {
+        Ok(found) => Ok(found == replay::Use::First),
+        Err(why) => Err(replay_unavailable(why.detail, why.retry_after)),
+    }
+}
+
+fn replay_unavailable(detail: Box<str>, retry_after: Option<Duration>) -> Unavailable {
+    Unavailable {
+        reason: Reason::ReplayUnavailable,
+        detail,
+        retry_after,
     }
 }
 

@@ -224,16 +224,16 @@ impl Shard {
             if first.get().is_empty() {
                 first.remove();
             }
-            let Some((mark, end)) = mark.and_then(|mark| Some((mark, *self.uses.get(&mark)?)))
-            else {
+            let Some(Entry::Occupied(held)) = mark.map(|mark| self.uses.entry(mark)) else {
                 continue;
             };
+            let (mark, end) = (*held.key(), *held.get());
             if end.saturating_add(KEPT_LONGER) >= now.wall {
                 // The wall clock was set back: the proof may still be taken.
                 self.look_later(mark, end, now);
                 continue;
             }
-            self.uses.remove(&mark);
+            held.remove();
             self.dropped = self.dropped.max(end);
             dropped += 1;
         }

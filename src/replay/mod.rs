@@ -351,20 +351,51 @@ impl Replay {
         rule: Rule,
     ) -> Result<Use, Unavailable> {
         let beyond = life.saturating_sub(self.settings.window);
-        let fence = match self.fence {
-            0 => 0,
-            fence => fence.saturating_add(beyond.as_secs()),
-        };
-        let answer = match &self.shared {
-            _ if until.as_secs() <= fence => Err(changed(until, fence)),
-            None => self.memory.first_use(key, until, now),
-            Some((store, _)) => {
-                let times = (until, now);
+        let times = (until, now);
+        let answer = match self.here(key, times, beyond) {
+            Ok(answer) => answer,
+            Err(store) => {
                 store
                     .first_use(&self.memory, key, times, (rule, beyond))
                     .await
             }
         };
+        self.counted(answer)
+    }
+
+    /// The same, where this process has the answer; `None` where the shared store has to be asked.
+    #[must_use]
+    pub fn first_use_here(
+        &self,
+        key: Key,
+        times: (UnixTime, UnixTime),
+        life: Duration,
+    ) -> Option<Result<Use, Unavailable>> {
+        let beyond = life.saturating_sub(self.settings.window);
+        let answer = self.here(key, times, beyond).ok()?;
+        Some(self.counted(answer))
+    }
+
+    /// The answer of this process, or the store that has to be asked, of what can be accepted for
+    /// `beyond` longer than a proof.
+    fn here(
+        &self,
+        key: Key,
+        (until, now): (UnixTime, UnixTime),
+        beyond: Duration,
+    ) -> Result<Result<Use, Unavailable>, &Arc<shared::Store>> {
+        let fence = match self.fence {
+            0 => 0,
+            fence => fence.saturating_add(beyond.as_secs()),
+        };
+        match &self.shared {
+            _ if until.as_secs() <= fence => Ok(Err(changed(until, fence))),
+            None => Ok(self.memory.first_use(key, until, now)),
+            Some((store, _)) => Err(store),
+        }
+    }
+
+    fn counted(&self, answer: Result<Use, Unavailable>) -> Result<Use, Unavailable> {
         self.metrics.used(match &answer {
             Ok(Use::First) => ReplayResult::First,
             Ok(Use::Repeated) => ReplayResult::Repeated,

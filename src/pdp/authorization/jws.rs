@@ -51,8 +51,8 @@ impl Jws {
     pub(super) fn read(text: &str, types: &[&str]) -> Result<Self, Flaw> {
         let form = |why: &str| Flaw::Form(why.to_owned());
         let (header, payload, signature) =
-            parts(text).ok_or_else(|| form("it is not three parts (RFC 7515 s7.1)"))?;
-        let decoded = |name: &str, part: &str| {
+            parts(text.as_bytes()).ok_or_else(|| form("it is not three parts (RFC 7515 s7.1)"))?;
+        let decoded = |name: &str, part: &[u8]| {
             base64url(part).ok_or_else(|| Flaw::Form(format!("its {name} is not base64url")))
         };
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);

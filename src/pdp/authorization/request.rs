@@ -127,7 +127,7 @@ fn object(form: &Form, guard: &Guard) -> Result<Asks, Refusal> {
         return Err(Refusal::new(Reason::RequestObjectMissing));
     };
     // RFC 7516 s7.1: five parts.
-    if parts(text).is_none() && text.split('.').count() == 5 {
+    if parts(text.as_bytes()).is_none() && text.split('.').count() == 5 {
         if guard.encrypted {
             return Ok(Asks::Encrypted);
         }

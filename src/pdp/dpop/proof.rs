@@ -149,10 +149,8 @@ impl Proof {
                 format!("the proof has {} bytes of {PROOF_BYTES}", value.len()),
             ));
         }
-        let text = std::str::from_utf8(value)
-            .map_err(|_not_utf8| malformed("the proof is not base64url with dots between"))?;
         let (header, payload, signature) =
-            parts(text).ok_or_else(|| malformed("the proof has not exactly three parts"))?;
+            parts(value).ok_or_else(|| malformed("the proof has not exactly three parts"))?;
         let signed = header.len().saturating_add(payload.len()).saturating_add(1);
         let signed = value.get(..signed).ok_or(Reason::Internal)?.into();
         let header = Begun::read(header, algorithms, known)?;
@@ -285,7 +283,7 @@ impl ReplayKey {
     }
 }
 
-fn decoded(name: &str, part: &str) -> Result<Vec<u8>, Refusal> {
+fn decoded(name: &str, part: &[u8]) -> Result<Vec<u8>, Refusal> {
     base64url(part).ok_or_else(|| malformed(format!("the {name} is not base64url")))
 }
 

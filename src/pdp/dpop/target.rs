@@ -135,14 +135,11 @@ impl Target<'_> {
     /// as it is normal, then the path that was sent, of unreserved characters and no segment with a
     /// dot. What is not may still name it.
     fn is_spelled(&self, htu: &str) -> bool {
-        let plain = |segment: &str| {
-            let mut bytes = segment.bytes();
-            !segment.contains('.') && bytes.all(is_unreserved)
-        };
+        let plain = |byte| byte == b'/' || (byte != b'.' && is_unreserved(byte));
         self.origins.0.iter().any(|origin| {
             let path = htu.strip_prefix(&*origin.plain);
             path.is_some_and(|path| {
-                path == self.path && path.starts_with('/') && path.split('/').all(plain)
+                path == self.path && path.starts_with('/') && path.bytes().all(plain)
             })
         })
     }

@@ -23,7 +23,7 @@ const MODULUS_BYTES: usize = 512;
 /// It says nothing of whose the key is.
 pub struct ProofHeader {
     /// As it stood in the proof, in base64url.
-    text: Box<str>,
+    text: Box<[u8]>,
     pub(super) algorithm: Algorithm,
     pub(super) key: VerificationKey,
     pub(super) thumbprint: KeyThumbprint,
@@ -41,7 +41,7 @@ impl fmt::Debug for ProofHeader {
 pub(super) enum Begun<'a> {
     Known(Arc<ProofHeader>),
     New {
-        text: &'a str,
+        text: &'a [u8],
         members: Map<String, Value>,
         algorithm: Algorithm,
     },
@@ -51,7 +51,7 @@ impl<'a> Begun<'a> {
     /// Reads `typ` and `alg`, and sees that there is nothing that would change how the rest is read;
     /// of one that is `known` by its very bytes, that another policy has no other algorithms.
     pub(super) fn read(
-        text: &'a str,
+        text: &'a [u8],
         algorithms: &[Algorithm],
         known: Option<&Arc<ProofHeader>>,
     ) -> Result<Self, Refusal> {
