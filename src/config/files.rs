@@ -55,7 +55,9 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err("it is no file".to_owned());
     }
     let file = std::fs::File::open(path).map_err(|error| plain(&error))?;
-    let mut bytes = Vec::new();
+    // Room for all of it and one more, in which the end is seen: without, it comes in dozens of pieces.
+    let length = usize::try_from(kind.len().min(LARGEST)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(length.saturating_add(1));
     file.take(LARGEST.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| plain(&error))?;
