@@ -382,17 +382,14 @@ impl Pip {
         self.replay.load_full()
     }
 
-    /// Where the answer is with this process; `None` where the shared store has to be asked.
+    /// Where the answer is with this process; `None` where it is not.
     fn first_use_here(
         &self,
         (key, times, life): (replay::Key, (UnixTime, UnixTime), Duration),
     ) -> Option<Result<bool, Unavailable>> {
         let replay = self.replay.load();
-        let Some(replay) = replay.as_ref() else {
-            let detail = "nothing is configured yet".into();
-            return Some(Err(replay_unavailable(detail, None)));
-        };
-        replay.first_use_here(key, times, life).map(first)
+        let answer = replay.as_ref()?.first_use_here(key, times, life)?;
+        Some(first(answer))
     }
 
     async fn first_use(
